@@ -1,0 +1,45 @@
+# make build   the binary, ./moongate
+# make test    all tests, race detector on; installs missing Debian packages when it can and names what it skipped
+# make check   gofmt, vet, staticcheck
+# make fuzz    each fuzz target for FUZZTIME
+# make bench   the benchmarks
+# make docs    regenerates what is generated
+
+GO       ?= go
+PKGS     ?= ./...
+FUZZTIME ?= 20s
+TIMEOUT  ?= 15m
+PACKAGES ?= mail
+STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck
+
+.PHONY: build test check fuzz bench docs
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o moongate ./cmd/moongate
+
+test:
+	@test/install.sh $(PACKAGES)
+	@$(GO) test -race -timeout $(TIMEOUT) -json $(PKGS) | $(GO) run ./test/report
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(PKGS)
+	@if $(STATIC) -version >/dev/null 2>&1; then \
+		echo "$(STATIC) $(PKGS)"; $(STATIC) $(PKGS); \
+	else echo "staticcheck cannot be had here: not run"; fi
+
+# go test takes one fuzz target of one package at a time.
+fuzz:
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
+		for target in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
+			echo "== $$dir $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir </dev/null; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem $(PKGS)
+
+docs:
+	$(GO) generate $(PKGS)
