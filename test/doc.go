@@ -1,0 +1,12 @@
+// Package test holds what tests the program as a whole: it imports everything and nothing imports it.
+//
+//	report/     what make test prints: failures, skips with their reasons, the closing lines
+//	upstream/   a scripted mail server that behaves as badly as its script says, and records each byte
+//	postfix/    a private Postfix in a temporary directory, stock or with any setting
+//	netns/      the test binary again in a network of its own, where clients have public addresses
+//	clients/    real clients: swaks, curl, Python's smtplib
+//	dialogue/   conversations as data files, spoken over real sockets
+//
+// What lies in this directory itself are the laws of the house (the import test) and the whole-program
+// tests: the built binary between real clients and a real Postfix.
+package test
