@@ -1,0 +1,295 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// maxErrors is how many rules may fail in one session before it ends
+// (421 4.3.0).
+const maxErrors = 3
+
+var (
+	replyPolicyError = Say(451, Status{4, 3, 0}, "Temporary policy failure, please try again later")
+	replyTooMany     = Say(421, Status{4, 3, 0}, "Too many temporary failures, closing")
+	replyNotNow      = Say(550, Status{5, 7, 1}, "Refused by policy")
+)
+
+// Ask asks the policy. It never fails: an error, a timeout or a panic of a
+// rule is already the rule's on_error. The order is: what was delayed until
+// now, the rules, the filters; at message the verifying filters come before
+// the rules and the signing ones behind them.
+func (s *Session) Ask(ev *Event) Verdict {
+	start := time.Now()
+	if ev.Hook == Connect {
+		s.openFilters()
+	}
+	tx := s.Tx
+	if tx != nil {
+		tx.hook = ev.Hook
+	}
+	v := s.stage(ev, start)
+	took := time.Since(start)
+	if tx != nil {
+		tx.Stages[ev.Hook] += took
+		tx.rule, tx.by = nil, ""
+	}
+	s.Env.Metrics.asked(ev.Hook, v.Action, took)
+	s.settle(ev)
+	if v.Action == Bypass {
+		if tx == nil {
+			s.bypassed = true
+		} else {
+			tx.bypassed = true
+		}
+	}
+	if s.errors >= maxErrors && v.Refuses() {
+		v.Reply, v.Close = replyTooMany, true
+		v.Action = Tempfail
+	}
+	if v.Decided() {
+		s.Verdict = v
+	}
+	return v
+}
+
+// stage asks everybody who has a say at this hook.
+func (s *Session) stage(ev *Event, start time.Time) Verdict {
+	end := start.Add(s.stageTime(ev.Hook))
+	if ev.Hook == Message {
+		fv := s.filterStage(ev, end, false)
+		v := s.ruleStage(ev, end)
+		if !v.Refuses() && !v.Swallows() && fv.Decided() {
+			v = fv
+		}
+		if !v.Refuses() && !v.Swallows() {
+			if sv := s.filterStage(ev, end, true); sv.Decided() {
+				v = sv
+			}
+		}
+		return v
+	}
+	if v, ok := s.delayedVerdict(ev); ok {
+		return v
+	}
+	v := s.ruleStage(ev, end)
+	if v.Refuses() || v.Swallows() || v.Action == Drop {
+		return v
+	}
+	if fv := s.filterStage(ev, end, false); fv.Decided() && fv.Action != Accept {
+		return fv
+	}
+	if fv := s.filterStage(ev, end, true); fv.Decided() && fv.Action != Accept {
+		return fv
+	}
+	return v
+}
+
+// ruleStage asks the rules in order; the first verdict ends the stage.
+func (s *Session) ruleStage(ev *Event, end time.Time) Verdict {
+	if s.bypassed || s.Tx != nil && s.Tx.bypassed {
+		return Verdict{}
+	}
+	if ev.Hook == Helo {
+		s.delayed[1] = Verdict{}
+	}
+	for _, r := range s.rules().At(ev.Hook) {
+		v := s.askRule(r, ev, end)
+		switch {
+		case !v.Decided():
+			continue
+		case r.Shadow:
+			continue // logged by askRule, not obeyed
+		case r.At == Rcpt && ev.Hook < Rcpt && v.Refuses():
+			s.delayed[ev.Hook&1] = v // Connect is 0, Helo 1
+			return Verdict{}
+		}
+		return v
+	}
+	return Verdict{}
+}
+
+// delayedVerdict gives at rcpt what connect and helo rules with at = "rcpt"
+// decided: not to a client that has logged in, not for postmaster, not after
+// bypass().
+func (s *Session) delayedVerdict(ev *Event) (Verdict, bool) {
+	if ev.Hook != Rcpt || s.User != "" || s.bypassed || s.Tx.bypassed || ev.Rcpt.In.IsPostmaster() {
+		return Verdict{}, false
+	}
+	for _, v := range s.delayed {
+		if v.Decided() {
+			return v, true
+		}
+	}
+	return Verdict{}, false
+}
+
+// askRule asks one rule and makes a verdict of whatever happens.
+func (s *Session) askRule(r *Rule, ev *Event, end time.Time) Verdict {
+	start := time.Now()
+	wall := r.Timeout
+	if wall == 0 {
+		wall = s.hookTime(ev.Hook)
+	}
+	ev.Deadline = start.Add(wall)
+	if ev.Deadline.After(end) {
+		ev.Deadline = end
+	}
+	tx, asked := s.Tx, ev
+	if tx != nil {
+		tx.rule = r
+	}
+	if r.Shadow {
+		shadow := *ev
+		shadow.holds = nil
+		if tx != nil {
+			s.Tx, shadow.Rcpt = tx.Fork(ev.Rcpt)
+		}
+		asked = &shadow
+	}
+	v, err := s.eval(r, asked)
+	if r.Shadow {
+		s.Tx = tx
+		for _, h := range asked.holds {
+			h.Release()
+		}
+	}
+	if err == nil {
+		err = s.legal(r, ev.Hook, v)
+	}
+	if err != nil {
+		v = s.failed(r, ev.Hook, err)
+	}
+	v.Rule = r
+	if v.Decided() || v.Delay > 0 {
+		s.step(Step{Hook: ev.Hook, Rule: r, Verdict: v, Took: time.Since(start), Shadow: r.Shadow})
+	}
+	return v
+}
+
+// eval calls the evaluator; a panic is an error.
+func (s *Session) eval(e Evaluator, ev *Event) (v Verdict, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.Env.Metrics.panicked()
+			s.log.Error("panic", zap.String(KeySession, s.ID), zap.String(KeyStage, ev.Hook.String()),
+				zap.Any(KeyReason, p), zap.ByteString(KeyStack, debug.Stack()))
+			v, err = Verdict{}, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	v, err = e.Eval(s.Ctx, s, ev)
+	if err == nil && s.Ctx.Err() != nil {
+		err = errors.New("the client is gone")
+	}
+	return v, err
+}
+
+// legal checks that this face can do what the verdict wants, here, and that a
+// refusal has a refusal's reply.
+func (s *Session) legal(r *Rule, h Hook, v Verdict) error {
+	if h == Done {
+		if v.Decided() {
+			return errors.New("a log rule cannot decide anything")
+		}
+		return nil
+	}
+	if !s.Face.Can(h, v.Action) {
+		return fmt.Errorf("%s is not possible at %s (%s)", v.Action, h, s.Face.Name)
+	}
+	switch class := v.Reply.Code / 100; {
+	case v.Action == Reject && class != 5, v.Action == Tempfail && class != 4:
+		return fmt.Errorf("%s with reply code %d", v.Action, v.Reply.Code)
+	case !v.Refuses() && v.Reply.Code >= 400:
+		return fmt.Errorf("%s with reply code %d", v.Action, v.Reply.Code)
+	case v.Action == Quarantine && s.Env.Keeper == nil && s.Face.Name == SMTP.Name:
+		return errors.New("there is no quarantine: set [quarantine] path")
+	}
+	return nil
+}
+
+// failed is what a rule's error comes to: its on_error. The peer hears nothing
+// of the reason. A shadow rule's failure is logged and counted, no more.
+func (s *Session) failed(r *Rule, h Hook, err error) Verdict {
+	s.Env.Metrics.ruleFailed(r)
+	s.log.Warn("rule failed", zap.String(KeySession, s.ID), zap.String(KeyID, s.CurrentID()),
+		zap.String(KeyStage, h.String()), zap.String(KeyRule, r.String()),
+		zap.String(KeyOnError, r.OnError.String()), zap.Error(err))
+	v := Verdict{Failed: true, Reason: err.Error(), Rule: r}
+	if h == Done || r.Shadow {
+		return v
+	}
+	switch r.OnError {
+	case Accept:
+		s.unchecked(r)
+		return v // zero action: the next rule is asked
+	case Reject:
+		v.Action, v.Reply = Reject, replyNotNow
+	default:
+		v.Action, v.Reply = Tempfail, replyPolicyError
+	}
+	s.errors++
+	return v
+}
+
+// unchecked marks a message that passed a rule which failed and whose author
+// said on_error = "accept".
+func (s *Session) unchecked(r *Rule) {
+	if s.Tx != nil {
+		s.Tx.Note(Edit{Kind: AddHeader, Name: "X-Moongate-Unchecked", Value: " " + r.Place()})
+	}
+}
+
+func (s *Session) step(st Step) {
+	if s.Tx != nil {
+		s.Tx.Steps = append(s.Tx.Steps, st)
+	}
+	if st.Shadow {
+		s.log.Info("shadow", zap.String(KeyID, s.CurrentID()), zap.String(KeyStage, st.Hook.String()),
+			zap.String(KeyRule, st.Rule.String()), zap.String(KeyVerdict, st.Verdict.Action.String()),
+			zap.String(KeyReply, st.Verdict.Reply.String()))
+	}
+}
+
+// settle moves the holds of an event to what they belong to: the recipient,
+// else the message, else they are kept at once.
+func (s *Session) settle(ev *Event) {
+	if len(ev.holds) == 0 {
+		return
+	}
+	switch {
+	case ev.Hook == Rcpt:
+		ev.Rcpt.holds = append(ev.Rcpt.holds, ev.holds...)
+	case ev.Hook >= Mail && ev.Hook <= Message && s.Tx != nil:
+		s.Tx.holds = append(s.Tx.holds, ev.holds...)
+	default:
+		for _, h := range ev.holds {
+			h.Keep()
+		}
+	}
+	ev.holds = nil
+}
+
+func (s *Session) hookTime(h Hook) time.Duration {
+	if h == Message {
+		return orDefault(s.Env.MessageTime, 75*time.Second)
+	}
+	return orDefault(s.Env.HookTime, 2*time.Second)
+}
+
+func (s *Session) stageTime(h Hook) time.Duration {
+	if h == Message {
+		return 120 * time.Second
+	}
+	return orDefault(s.Env.StageTime, 20*time.Second)
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}

@@ -1,0 +1,83 @@
+package policy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// filterConv is one filter's side of this session; err is why it could not be
+// opened.
+type filterConv struct {
+	Filter
+	conv Conversation
+	err  error
+	done bool // it accepted the rest of the message
+}
+
+// openFilters opens the conversations, in order. A filter that cannot be
+// opened answers at each hook with its error; what that means is its on_error,
+// decided by the filter itself.
+func (s *Session) openFilters() {
+	for _, f := range s.Env.Filters {
+		c, err := f.Open(s.Ctx, s)
+		if err != nil {
+			s.log.Warn("filter failed", zap.String(KeySession, s.ID), zap.String(KeyFilter, f.Name()), zap.Error(err))
+		}
+		s.convs = append(s.convs, filterConv{Filter: f, conv: c, err: err})
+	}
+}
+
+// filterStage asks the filters of one phase in order. The first that decides
+// against the message ends the stage.
+func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
+	if len(s.convs) == 0 {
+		return Verdict{}
+	}
+	for i := range s.convs {
+		c := &s.convs[i]
+		if c.Signs() != signs || c.conv == nil && c.err == nil {
+			continue
+		}
+		start := time.Now()
+		v, err := Verdict{}, c.err
+		if err == nil {
+			ev.Deadline = end
+			if s.Tx != nil {
+				s.Tx.rule, s.Tx.by = nil, c.Name()
+			}
+			v, err = s.eval(c.conv, ev)
+		}
+		if err != nil {
+			s.log.Warn("filter failed", zap.String(KeyID, s.CurrentID()), zap.String(KeyFilter, c.Name()),
+				zap.String(KeyStage, ev.Hook.String()), zap.Error(err))
+			v = Verdict{Action: Tempfail, Reply: replyPolicyError, Reason: c.Name() + ": " + err.Error(), Failed: true}
+		}
+		if s.Tx != nil && ev.Hook == Message {
+			s.Tx.Filters = append(s.Tx.Filters, FilterResult{Name: c.Name(), Verdict: v, Err: err})
+		}
+		if v.Decided() {
+			s.step(Step{Hook: ev.Hook, By: c.Name(), Verdict: v, Took: time.Since(start)})
+			return v
+		}
+	}
+	return Verdict{}
+}
+
+// tellFilters passes an event on.
+func (s *Session) tellFilters(ev *Event) {
+	for i := range s.convs {
+		if c := s.convs[i].conv; c != nil {
+			c.Tell(ev)
+		}
+	}
+}
+
+func (s *Session) closeFilters() {
+	for i := range s.convs {
+		if c := s.convs[i].conv; c != nil {
+			c.Close()
+		}
+	}
+	s.convs = nil
+}

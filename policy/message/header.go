@@ -1,0 +1,296 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Field is one header field, or a leading mbox "From " line, which is none and
+// has no name.
+type Field struct {
+	raw    []byte // with CRLF; folds are inside
+	colon  int    // index of the colon in raw; -1 for an mbox line
+	name   int    // length of the name
+	origin int    // 1-based occurrence of this name as received; 0 if it was added
+}
+
+// Name returns the field name as it was written, without blanks before the
+// colon.
+func (f Field) Name() string { return string(f.raw[:f.name]) }
+
+// Is reports whether the field has this name, without regard to case.
+func (f Field) Is(name string) bool {
+	return f.name == len(name) && strings.EqualFold(string(f.raw[:f.name]), name)
+}
+
+// Raw returns the octets of the field with its CRLF.
+func (f Field) Raw() []byte { return f.raw }
+
+// Body returns what stands behind the colon, leading blank and folds included,
+// without the final CRLF.
+func (f Field) Body() string {
+	return strings.TrimSuffix(string(f.raw[f.colon+1:]), "\r\n")
+}
+
+// Value returns the unfolded body, blanks around it removed. RFC 5322 2.2.3.
+func (f Field) Value() string {
+	v := f.raw[f.colon+1:]
+	if bytes.IndexByte(v, '\n') < len(v)-1 {
+		v = bytes.ReplaceAll(v, []byte("\r\n"), nil)
+	}
+	return string(bytes.Trim(v, " \t\r\n"))
+}
+
+// Origin returns the 1-based occurrence of the field among those of its name
+// as received, and 0 for a field that was added: milters count so. It is known
+// in a Clone, which is what edits are made to.
+func (f Field) Origin() int { return f.origin }
+
+// IsField reports whether it is a field at all, and no mbox line.
+func (f Field) IsField() bool { return f.colon >= 0 }
+
+// Header is an ordered list of fields. It is not safe for concurrent use.
+type Header struct {
+	fields   []Field
+	numbered bool
+}
+
+// ParseHeader reads a header from the front of block, whose lines end in CRLF,
+// and returns how many octets it took. The header ends before the first line
+// that is neither field nor continuation; an empty line is such a line and is
+// not taken. block is kept: the caller must not change it.
+func ParseHeader(block []byte) (*Header, int) {
+	h := &Header{fields: make([]Field, 0, 16)}
+	at, mbox := 0, true
+	for at < len(block) {
+		line := lineAt(block[at:])
+		kind, name, colon := classify(line, len(h.fields) == 0, mbox)
+		mbox = mbox && kind == lineMbox
+		switch kind {
+		case lineField:
+			h.fields = append(h.fields, Field{raw: block[at : at+len(line) : at+len(line)], colon: colon, name: name})
+		case lineFold:
+			f := &h.fields[len(h.fields)-1]
+			start := at - len(f.raw)
+			f.raw = block[start : at+len(line) : at+len(line)]
+		case lineMbox:
+			h.fields = append(h.fields, Field{raw: block[at : at+len(line) : at+len(line)], colon: -1})
+		default:
+			return h, at
+		}
+		at += len(line)
+	}
+	return h, at
+}
+
+// number fills in the origins, before the first change.
+func (h *Header) number() {
+	if h.numbered {
+		return
+	}
+	h.numbered = true
+	seen := make(map[string]int, len(h.fields))
+	for i := range h.fields {
+		if f := &h.fields[i]; f.IsField() {
+			key := strings.ToLower(f.Name())
+			seen[key]++
+			f.origin = seen[key]
+		}
+	}
+}
+
+type lineKind uint8
+
+const (
+	lineOther lineKind = iota
+	lineField
+	lineFold
+	lineMbox
+)
+
+// IsHeaderLine reports whether a line (with CRLF) goes on with a header. first
+// is true for the first line of a message, mbox while nothing but mbox lines
+// was seen. A reader that looks for the end of the header asks it line by line.
+func IsHeaderLine(line []byte, first, mbox bool) bool {
+	kind, _, _ := classify(line, first, mbox)
+	return kind != lineOther
+}
+
+// classify decides as Postfix does (is_header_buf, smtpd's data_cmd): a name of
+// printable ASCII without blank, then blanks, then a colon. A "From " line in
+// front of the first field is skipped.
+func classify(line []byte, first, mbox bool) (kind lineKind, name, colon int) {
+	if len(line) == 0 {
+		return lineOther, 0, 0
+	}
+	if line[0] == ' ' || line[0] == '\t' {
+		if first || mbox {
+			return lineOther, 0, 0
+		}
+		return lineFold, 0, 0
+	}
+	if mbox && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
+		return lineMbox, 0, 0
+	}
+	i := 0
+	for i < len(line) && line[i] > ' ' && line[i] < 0x7f && line[i] != ':' {
+		i++
+	}
+	name = i
+	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
+		i++
+	}
+	if name == 0 || i == len(line) || line[i] != ':' {
+		return lineOther, 0, 0
+	}
+	return lineField, name, i
+}
+
+func lineAt(b []byte) []byte {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1]
+	}
+	return b
+}
+
+// Len returns the number of fields, mbox lines included.
+func (h *Header) Len() int { return len(h.fields) }
+
+// Fields returns the fields in order. The caller must not change the slice.
+func (h *Header) Fields() []Field { return h.fields }
+
+// Get returns the n-th (1-based) field of that name.
+func (h *Header) Get(name string, n int) (Field, bool) {
+	if i := h.find(name, n); i >= 0 {
+		return h.fields[i], true
+	}
+	return Field{}, false
+}
+
+// Count returns how many fields of that name there are.
+func (h *Header) Count(name string) int {
+	n := 0
+	for _, f := range h.fields {
+		if f.IsField() && f.Is(name) {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *Header) find(name string, n int) int {
+	for i, f := range h.fields {
+		if f.IsField() && f.Is(name) {
+			if n--; n == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// Clone returns a header that can be changed without changing this one.
+func (h *Header) Clone() *Header {
+	h.number()
+	return &Header{fields: slices.Clone(h.fields), numbered: true}
+}
+
+// Add appends a field. body is as CheckField wants it.
+func (h *Header) Add(name, body string) { h.fields = append(h.fields, newField(name, body)) }
+
+// Insert puts a field at position i, 0 being the top; beyond the end it is
+// appended.
+func (h *Header) Insert(i int, name, body string) {
+	i = max(0, min(i, len(h.fields)))
+	h.fields = slices.Insert(h.fields, i, newField(name, body))
+}
+
+// Change replaces the body of the n-th (1-based) field of that name and
+// reports whether there was one. The field keeps its place and its name's
+// spelling.
+func (h *Header) Change(name string, n int, body string) bool {
+	i := h.find(name, n)
+	if i < 0 {
+		return false
+	}
+	f := newField(h.fields[i].Name(), body)
+	f.origin = h.fields[i].origin
+	h.fields[i] = f
+	return true
+}
+
+// Remove takes the n-th (1-based) field of that name away and reports whether
+// there was one.
+func (h *Header) Remove(name string, n int) bool {
+	i := h.find(name, n)
+	if i >= 0 {
+		h.fields = slices.Delete(h.fields, i, i+1)
+	}
+	return i >= 0
+}
+
+// Append appends the octets of the header.
+func (h *Header) Append(b []byte) []byte {
+	for _, f := range h.fields {
+		b = append(b, f.raw...)
+	}
+	return b
+}
+
+// Size returns the octets of the header.
+func (h *Header) Size() int {
+	n := 0
+	for _, f := range h.fields {
+		n += len(f.raw)
+	}
+	return n
+}
+
+func newField(name, body string) Field {
+	raw := make([]byte, 0, len(name)+len(body)+3)
+	raw = append(append(append(raw, name...), ':'), body...)
+	raw = append(raw, '\r', '\n')
+	return Field{raw: raw, colon: len(name), name: len(name)}
+}
+
+// Errors of CheckField.
+var (
+	errFieldName = errors.New("a header name is printable ASCII without blank and colon (RFC 5322 2.2)")
+	errFieldLine = errors.New("a header line is longer than 998 octets (RFC 5322 2.1.1)")
+)
+
+// CheckField checks a field before it is added: the name by RFC 5322 2.2, the
+// body (as it stands behind the colon, leading blank included) for octets that
+// would end the field: CR and LF only as folds, no NUL.
+func CheckField(name, body string) error {
+	if name == "" || len(name) > 76 {
+		return errFieldName
+	}
+	for i := 0; i < len(name); i++ {
+		if name[i] <= ' ' || name[i] > '~' || name[i] == ':' {
+			return errFieldName
+		}
+	}
+	line := len(name) + 1
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case c == '\r':
+			if i+2 >= len(body) || body[i+1] != '\n' || body[i+2] != ' ' && body[i+2] != '\t' {
+				return fmt.Errorf("the value of %s holds a line end", name)
+			}
+			i++
+			line = -1
+		case c == '\n':
+			return fmt.Errorf("the value of %s holds a line end", name)
+		case c == 0:
+			return fmt.Errorf("the value of %s holds a NUL", name)
+		}
+		if line++; line > 998 {
+			return errFieldLine
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package policy
+
+import (
+	"strings"
+	"time"
+)
+
+// Tell tells what needs no answer. Here taken limits are kept or released, log
+// rules run, and the operator's lines and records are written.
+func (s *Session) Tell(ev *Event) {
+	s.tellFilters(ev)
+	switch ev.Hook {
+	case Answered:
+		s.answered(ev)
+	case Reset:
+		if s.Tx != nil {
+			s.finish(&Outcome{By: ByClient, Cause: orText(ev.Cause, "reset")})
+		}
+	case Done:
+		if s.Tx != nil {
+			s.finish(ev.Outcome)
+		}
+	case Disconnect:
+		if s.Tx != nil {
+			s.finish(&Outcome{By: ByClient, Cause: orText(ev.Cause, "disconnect")})
+		}
+		if s.messages == 0 {
+			s.logRules(nil)
+		}
+		s.disconnectLine(ev)
+		s.closeFilters()
+	}
+}
+
+// answered counts a command, settles its recipient and writes its refuse line.
+func (s *Session) answered(ev *Event) {
+	verb := strings.ToLower(orText(ev.Verb, "unknown"))
+	if ev.Verb != "" || ev.Rcpt != nil {
+		c := s.counts[verb]
+		if c == nil {
+			if s.counts == nil {
+				s.counts = make(map[string]*count, 8)
+			}
+			c = &count{}
+			s.counts[verb] = c
+		}
+		c.all++
+		if ev.Reply.Code < 400 {
+			c.ok++
+		}
+		s.connectLine()
+	}
+	if r := ev.Rcpt; r != nil && s.Tx != nil {
+		r.Reply = ev.Reply
+		switch {
+		case ev.Reply.Refuses():
+			r.State = RcptRefused
+			release(&r.holds)
+		case r.State == RcptAsked:
+			r.State = RcptAccepted
+		}
+		s.Tx.Rcpts = append(s.Tx.Rcpts, r)
+	}
+	if ev.Reply.Refuses() {
+		s.Env.Metrics.refused(verb, ev.By)
+		s.refuseLine(ev, verb)
+		if verb == "mail" && s.Tx != nil { // there is no transaction
+			s.drop()
+		}
+	}
+}
+
+// finish ends the transaction: holds, log rules, line, record, in this order.
+func (s *Session) finish(o *Outcome) {
+	tx := s.Tx
+	if tx.done {
+		return
+	}
+	tx.done = true
+	s.messages++
+	accepted := o.Action == Accept || o.Action == Discard || o.Action == Quarantine
+	for _, r := range tx.Rcpts {
+		if accepted && r.State != RcptRefused {
+			keep(&r.holds)
+		} else {
+			release(&r.holds)
+		}
+	}
+	if accepted {
+		keep(&tx.holds)
+	} else {
+		release(&tx.holds)
+	}
+	s.logRules(o)
+	s.Env.Metrics.finished(o)
+	s.messageLine(o)
+	if s.Env.Recorder != nil {
+		s.Env.Recorder.Record(tx, o)
+	}
+	s.forget()
+}
+
+// drop ends a transaction whose MAIL was refused: the refuse line is all that
+// is said of it.
+func (s *Session) drop() {
+	tx := s.Tx
+	tx.done = true
+	release(&tx.holds)
+	s.forget()
+}
+
+func (s *Session) forget() {
+	tx := s.Tx
+	s.Tx = nil
+	tx.Message.Close()
+}
+
+// logRules runs the log rules: told, always, at the end. They cannot change
+// anything.
+func (s *Session) logRules(o *Outcome) {
+	rules := s.rules().At(Done)
+	if len(rules) == 0 {
+		return
+	}
+	end := time.Now().Add(s.stageTime(Done))
+	if s.Tx != nil {
+		s.Tx.hook = Done
+	}
+	for _, r := range rules {
+		ev := Event{Hook: Done, Outcome: o}
+		s.askRule(r, &ev, end)
+		keep(&ev.holds)
+	}
+}
+
+func keep(holds *[]Hold) {
+	for _, h := range *holds {
+		h.Keep()
+	}
+	*holds = nil
+}
+
+func release(holds *[]Hold) {
+	for _, h := range *holds {
+		h.Release()
+	}
+	*holds = nil
+}
+
+func orText(s, def string) string {
+	if s != "" {
+		return s
+	}
+	return def
+}
