@@ -1,0 +1,199 @@
+package configs
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// Validate says what makes no sense in a Config whose values are all readable.
+// It is asked by Load; who builds a Config by hand asks it himself.
+func (c *Config) Validate() []Problem {
+	var problems []Problem
+	add := func(path, format string, args ...any) {
+		table, _, _ := strings.Cut(path, ".")
+		if !c.bad[path] && !c.bad[table] { // no second word about what could not be read
+			problems = append(problems, c.at(path, format, args...))
+		}
+	}
+	c.checkNames(add)
+	c.checkAddresses(add)
+	c.checkLoop(add)
+	c.checkRelay(add)
+	c.checkPolicy(add)
+	return problems
+}
+
+type adder func(path, format string, args ...any)
+
+func (c *Config) checkNames(add adder) {
+	if _, err := asciiDomain(c.Hostname); err != nil {
+		add("hostname", "`hostname`: %q is not a host name", c.Hostname)
+	}
+	for i, domain := range c.Domains {
+		if _, err := asciiDomain(domain); err != nil {
+			add(elementPath("domains", i), "`domains`: %q is not a domain%s", domain, domainHint(domain))
+		}
+	}
+	for i, network := range c.Networks {
+		if network.Bits() == 0 {
+			add(elementPath("networks", i), "`networks`: %s is everyone: with it nobody is a stranger, and moongate an open relay", network)
+		}
+	}
+}
+
+// asciiDomain is the A-label form in lower case, or an error if it is no
+// domain of two-letter-or-longer LDH labels by RFC 1123 and RFC 5890.
+func asciiDomain(s string) (string, error) {
+	if len(s) > 253 {
+		return "", errNoDomain
+	}
+	ascii, err := idna.Lookup.ToASCII(s)
+	if err != nil || ascii == "" || strings.HasPrefix(ascii, ".") || strings.HasSuffix(ascii, ".") || strings.ContainsAny(ascii, "@:/[]*_ ") {
+		return "", errNoDomain
+	}
+	if _, err := netip.ParseAddr(ascii); err == nil {
+		return "", errNoDomain
+	}
+	return strings.ToLower(ascii), nil
+}
+
+func domainHint(s string) string {
+	switch {
+	case strings.Contains(s, "@"):
+		return "; write the part behind the @"
+	case strings.HasPrefix(s, "."), strings.HasPrefix(s, "*"):
+		return "; name each domain: a subdomain is a domain of its own"
+	}
+	return ""
+}
+
+func (c *Config) checkAddresses(add adder) {
+	if len(c.Listeners) == 0 && c.Milter.Address == "" {
+		add("listener", "nothing to serve: there is neither a [[listener]] nor a [milter] address")
+	}
+	taken := map[string]string{}
+	claim := func(path string, a Address) {
+		if a == "" || c.bad[path] {
+			return
+		}
+		network, addr := a.Split()
+		if _, port, ok := a.hostPort(); ok && port == "0" { // the system chooses: never the same twice
+			return
+		}
+		if other, ok := taken[network+addr]; ok {
+			add(path, "`%s`: %s is already taken by `%s`", path, a, other)
+		}
+		taken[network+addr] = path
+	}
+	for i, l := range c.Listeners {
+		path := elementPath("listener", i) + ".address"
+		if l.Address == "" {
+			add(path, "this [[listener]] has no `address`")
+		}
+		claim(path, l.Address)
+	}
+	claim("milter.address", c.Milter.Address)
+	claim("admin.address", c.Admin.Address)
+
+	if c.Upstream.Address == "" {
+		if len(c.Listeners) > 0 {
+			add("upstream.address", "`upstream.address` is missing: where do messages go?")
+		}
+		return
+	}
+	host, port, ok := c.Upstream.Address.hostPort()
+	if ok && (port == "0" || host == "") {
+		add("upstream.address", "`upstream.address`: %s cannot be dialled", c.Upstream.Address)
+	}
+}
+
+// checkLoop refuses an upstream that is one of our own listeners: the first
+// message would go round until every connection is taken.
+func (c *Config) checkLoop(add adder) {
+	for i, l := range c.Listeners {
+		if sameSocket(l.Address, c.Upstream.Address) {
+			add("upstream.address", "`upstream.address`: %s is our own `%s.address`; every message would come back to us", c.Upstream.Address, elementPath("listener", i))
+		}
+	}
+}
+
+// sameSocket reports whether dialling "to" reaches the listener "at".
+func sameSocket(at, to Address) bool {
+	if at == "" || to == "" {
+		return false
+	}
+	host, port, ok := at.hostPort()
+	if !ok {
+		return at == to
+	}
+	toHost, toPort, ok := to.hostPort()
+	if !ok || port != toPort || port == "0" {
+		return false
+	}
+	if strings.EqualFold(host, toHost) {
+		return true
+	}
+	target, ok := literal(toHost)
+	if !ok {
+		return false
+	}
+	if addr, ok := literal(host); ok && !addr.IsUnspecified() {
+		return addr == target
+	}
+	return target.IsLoopback() || isOurs(target) // we listen on all addresses
+}
+
+func literal(host string) (netip.Addr, bool) {
+	if strings.EqualFold(host, "localhost") {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	}
+	addr, err := netip.ParseAddr(host)
+	return addr.Unmap(), err == nil
+}
+
+func isOurs(target netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if ipnet, ok := a.(*net.IPNet); ok && ipnet.IP.Equal(target.AsSlice()) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRelay is the rule that moongate never starts as an open relay. The
+// upstream trusts us, as a stock Postfix trusts 127.0.0.1; where it cannot
+// know the client we must know whom strangers may write to.
+func (c *Config) checkRelay(add adder) {
+	if len(c.Domains) > 0 || c.bad["domains"] || c.bad["upstream.identity"] {
+		return
+	}
+	for i, l := range c.Listeners {
+		if l.Address != "" && !l.Address.Local() {
+			add(elementPath("listener", i)+".address",
+				"open relay: with upstream identity %q the upstream takes every client for us, and this listener is public; set `domains` to the domains that strangers may send to, or listen on loopback",
+				c.Upstream.Identity)
+		}
+	}
+}
+
+func (c *Config) checkPolicy(add adder) {
+	if c.Policy.Scripts == "" && !c.Policy.AllowEmpty {
+		add("policy.scripts", "there is no policy: set `policy.scripts` to a directory of *.lua, or `policy.allow_empty = true` to let everything pass")
+	}
+	for _, r := range c.Policy.ReplyFooter {
+		if r < ' ' || r > '~' {
+			add("policy.reply_footer", "`policy.reply_footer` must be printable ASCII: it stands in SMTP replies")
+			break
+		}
+	}
+	if len(c.Policy.ReplyFooter) > 200 {
+		add("policy.reply_footer", "`policy.reply_footer` is longer than 200 octets")
+	}
+}

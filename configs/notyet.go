@@ -1,0 +1,56 @@
+package configs
+
+import "regexp"
+
+// planned names keys, and values of keys, that the design has and this release
+// has not. They are refused like unknown ones, but the operator hears that
+// the word is right and the time is not. The feature that lands deletes its row.
+var planned = []struct{ key, value, what string }{
+	{"filter", "", "calling other milters"},
+	{"upstreams", "", "more than one upstream"},
+	{"dns", "", "a resolver of one's own"},
+	{"tls", "", "TLS"},
+	{"one_class_per_message", "", "splitting a message by recipient class"},
+	{"listener.tls", "starttls", "TLS"},
+	{"listener.tls", "implicit", "TLS"},
+	{"listener.cert", "", "TLS"},
+	{"listener.key", "", "TLS"},
+	{"listener.upstream", "", "more than one upstream"},
+	{"listener.scripts", "", "a policy of its own for a listener"},
+	{"listener.proxy", "", "PROXY from clients"},
+	{"listener.xclient", "", "XCLIENT from clients"},
+	{"listener.xforward", "", "XFORWARD from clients"},
+	{"listener.budget", "", "a listener's own time budget"},
+	{"listener.auth", "", "AUTH"},
+	{"upstream.identity", "proxy", "PROXY v2 to the upstream"},
+	{"upstream.identity", "xclient", "XCLIENT to the upstream"},
+	{"upstream.mail", "", "holding MAIL back until the first recipient passed"},
+	{"upstream.addresses", "", "more than one upstream"},
+	{"upstream.tls", "", "TLS"},
+	{"upstream.lmtp", "", "LMTP"},
+	{"policy.rollout", "", "a policy for a part of the clients"},
+	{"policy.allow_shrink", "", "lists that may shrink"},
+	{"policy.instructions", "", "a budget of one's own"},
+	{"policy.memory", "", "a budget of one's own"},
+	{"milter.mode", "", "the mode of a milter's socket"},
+	{"state.store", "file", "limits that outlive a restart"},
+	{"state.store", "redis", "limits shared over Redis"},
+	{"state.path", "", "limits that outlive a restart"},
+	{"state.url", "", "limits shared over Redis"},
+	{"quarantine", "", "the quarantine drawer"},
+	{"records", "", "decision records"},
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// notYet looks a key up in the table of planned ones; value is "" for the key
+// itself.
+func notYet(path, value string) (what string, ok bool) {
+	path = index.ReplaceAllString(path, "")
+	for _, p := range planned {
+		if p.key == path && p.value == value {
+			return p.what, true
+		}
+	}
+	return "", false
+}
