@@ -75,6 +75,7 @@ func (s *Session) connectLine() {
 // refuseLine is written for each refused command.
 func (s *Session) refuseLine(ev *Event, verb string) {
 	s.connectLine()
+	tx, decided := s.Tx, s.Verdict
 	s.log.Info("refuse", zap.Inline(zapcore.ObjectMarshalerFunc(func(e zapcore.ObjectEncoder) error {
 		e.AddString(KeySession, s.ID)
 		e.AddString(KeyClient, s.ClientName())
@@ -83,7 +84,7 @@ func (s *Session) refuseLine(ev *Event, verb string) {
 		e.AddString(KeyReply, ev.Reply.String())
 		e.AddString(KeyBy, string(ev.By))
 		e.AddString(KeyHelo, s.Helo)
-		if tx := s.Tx; tx != nil {
+		if tx != nil {
 			e.AddString(KeyID, tx.ID)
 			e.AddString(KeyFrom, tx.In.From.Address)
 			e.AddString(KeyPolicy, tx.Rules.version())
@@ -92,9 +93,9 @@ func (s *Session) refuseLine(ev *Event, verb string) {
 			e.AddString(KeyTo, ev.Rcpt.In.Address)
 		}
 		if ev.By == ByPolicy || ev.By == ByFilter {
-			e.AddString(KeyRule, s.Verdict.Rule.String())
-			if s.Verdict.Reason != "" {
-				e.AddString(KeyReason, s.Verdict.Reason)
+			e.AddString(KeyRule, decided.Rule.String())
+			if decided.Reason != "" {
+				e.AddString(KeyReason, decided.Reason)
 			}
 		}
 		if ev.Cause != "" {

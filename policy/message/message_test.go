@@ -1,0 +1,178 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+)
+
+// Where the header ends. Postfix agrees: the same table runs through one in
+// the whole-program tests.
+func TestHeaderEnd(t *testing.T) {
+	tests := []struct {
+		name, in string
+		fields   []string // names; "" for an mbox line
+		rest     string
+	}{
+		{"plain", "A: 1\r\nB: 2\r\n\r\nbody\r\n", []string{"A", "B"}, "\r\nbody\r\n"},
+		{"folded", "A: 1\r\n 2\r\n\t3\r\nB:\r\n\r\n", []string{"A", "B"}, "\r\n"},
+		{"blank before the colon", "X-A : 1\r\nX-B\t: 2\r\n\r\n", []string{"X-A", "X-B"}, "\r\n"},
+		{"no empty line", "A: 1\r\nno field\r\n", []string{"A"}, "no field\r\n"},
+		{"mbox line first", "From a@b Mon\r\nA: 1\r\n\r\n", []string{"", "A"}, "\r\n"},
+		{"quoted mbox line first", ">From a@b Mon\r\nA: 1\r\n\r\n", []string{"", "A"}, "\r\n"},
+		{"mbox line later", "A: 1\r\nFrom a@b Mon\r\nB: 2\r\n\r\n", []string{"A"}, "From a@b Mon\r\nB: 2\r\n\r\n"},
+		{"begins with a blank", " A: 1\r\nB: 2\r\n\r\n", nil, " A: 1\r\nB: 2\r\n\r\n"},
+		{"no header", "\r\nbody\r\n", nil, "\r\nbody\r\n"},
+		{"nothing", "", nil, ""},
+		{"no name", ": x\r\n", nil, ": x\r\n"},
+		{"8 bit name", "Fo\xe9: 1\r\n", nil, "Fo\xe9: 1\r\n"},
+		{"blank inside a name", "A B: 1\r\n", nil, "A B: 1\r\n"},
+		{"odd name", "(x)<y>@z;\"q\": 1\r\n\r\n", []string{"(x)<y>@z;\"q\""}, "\r\n"},
+		{"a line of blanks goes on", "A: 1\r\n \r\nB: 2\r\n\r\n", []string{"A", "B"}, "\r\n"},
+		{"dot", "A: 1\r\n.\r\n", []string{"A"}, ".\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h, n := ParseHeader([]byte(tt.in))
+			var names []string
+			for _, f := range h.Fields() {
+				names = append(names, f.Name())
+			}
+			if strings.Join(names, "|") != strings.Join(tt.fields, "|") || len(names) != len(tt.fields) {
+				t.Errorf("fields %q, want %q", names, tt.fields)
+			}
+			if rest := tt.in[n:]; rest != tt.rest {
+				t.Errorf("rest %q, want %q", rest, tt.rest)
+			}
+			if got := string(h.Append(nil)); got+tt.rest != tt.in {
+				t.Errorf("header is written as %q", got)
+			}
+			if h.Size() != n {
+				t.Errorf("size %d, want %d", h.Size(), n)
+			}
+		})
+	}
+}
+
+func TestFieldValue(t *testing.T) {
+	h, _ := ParseHeader([]byte("Subject:  two  spaces\r\n  folded\r\nEmpty:\r\nX:y\r\n"))
+	f, _ := h.Get("SUBJECT", 1)
+	if f.Value() != "two  spaces  folded" || f.Body() != "  two  spaces\r\n  folded" {
+		t.Errorf("%q %q", f.Value(), f.Body())
+	}
+	if f, _ := h.Get("empty", 1); f.Value() != "" {
+		t.Errorf("%q", f.Value())
+	}
+	if _, ok := h.Get("x", 2); ok {
+		t.Error("a second X")
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	in, _ := ParseHeader([]byte("A: 1\r\nB: 1\r\nA: 2\r\n"))
+	h := in.Clone()
+	h.Remove("a", 1)
+	h.Add("A", " 3")
+	h.Change("B", 1, " 9")
+	var got []int
+	for _, f := range h.Fields() {
+		got = append(got, f.Origin())
+	}
+	if len(got) != 3 || got[0] != 1 || got[1] != 2 || got[2] != 0 {
+		t.Errorf("origins %v", got)
+	}
+	if string(in.Append(nil)) != "A: 1\r\nB: 1\r\nA: 2\r\n" {
+		t.Error("the clone changed its original")
+	}
+}
+
+func TestCheckField(t *testing.T) {
+	for _, ok := range [][2]string{{"X-A", " value"}, {"X-A", " a\r\n b"}, {"X-A", ""}, {"X", " \xe9"}} {
+		if err := CheckField(ok[0], ok[1]); err != nil {
+			t.Errorf("%q: %v", ok, err)
+		}
+	}
+	for _, bad := range [][2]string{
+		{"", "x"}, {"X A", "x"}, {"X:", "x"}, {"X\r\nBcc", "x"}, {"X\xe9", "x"}, {strings.Repeat("x", 77), ""},
+		{"X", " a\r\nBcc: x"}, {"X", "a\n b"}, {"X", "a\r b"}, {"X", "a\r\n"}, {"X", "a\x00"}, {"X", strings.Repeat("x", 998)},
+	} {
+		if err := CheckField(bad[0], bad[1]); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// Whatever the octets: header and rest are the message, and what IsHeaderLine
+// says line by line is what ParseHeader does.
+func FuzzParseHeader(f *testing.F) {
+	f.Add([]byte("From x\r\nA: 1\r\n b\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		h, n := ParseHeader(in)
+		if got := append(h.Append(nil), in[n:]...); !bytes.Equal(got, in) {
+			t.Fatalf("%q becomes %q", in, got)
+		}
+		at, first, mbox := 0, true, true
+		for at < len(in) {
+			line := lineAt(in[at:])
+			if !IsHeaderLine(line, first, mbox) {
+				break
+			}
+			mbox = mbox && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From "))
+			first = false
+			at += len(line)
+		}
+		if at != n {
+			t.Fatalf("%q: line by line the header has %d octets, at once %d", in, at, n)
+		}
+	})
+}
+
+func TestSpool(t *testing.T) {
+	dir := t.TempDir()
+	for _, size := range []int{0, 1, chunk, 3*chunk + 7, 200_000} {
+		pool := &Pool{Dir: dir, MaxMemory: 100_000, MaxBytes: 1 << 20}
+		s := pool.New()
+		want := make([]byte, size)
+		for i := range want {
+			want[i] = byte(rand.Uint32())
+		}
+		for rest := want; len(rest) > 0; {
+			n := min(len(rest), 1+rand.IntN(5000))
+			if _, err := s.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		for range 2 {
+			if got, err := io.ReadAll(s.Reader()); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("size %d: read %d octets, %v", size, len(got), err)
+			}
+			var b bytes.Buffer
+			if n, err := s.WriteTo(&b); err != nil || n != int64(size) || !bytes.Equal(b.Bytes(), want) {
+				t.Errorf("size %d: wrote %d octets, %v", size, n, err)
+			}
+		}
+		if (s.file != nil) != (size > 100_000) {
+			t.Errorf("size %d: file %v", size, s.file)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 0 {
+			t.Errorf("size %d: the file has a name: %v", size, left)
+		}
+		if pool.InUse() != int64(size) || s.Close() != nil || pool.InUse() != 0 {
+			t.Errorf("size %d: %d octets in use", size, pool.InUse())
+		}
+	}
+	pool := &Pool{Dir: dir, MaxBytes: 10}
+	s := pool.New()
+	defer s.Close()
+	if _, err := s.Write(make([]byte, 11)); !errors.Is(err, ErrFull) {
+		t.Errorf("error %v, want ErrFull", err)
+	}
+	if _, err := s.Write(make([]byte, 10)); err != nil {
+		t.Error(err)
+	}
+}
