@@ -1,0 +1,64 @@
+package logsink
+
+import (
+	"io"
+	"os"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Options say how to log.
+type Options struct {
+	Out    io.Writer // default: standard error
+	Text   bool      // Postfix-shaped lines instead of JSON
+	Level  zapcore.Level
+	Prefix string // of text lines: the syslog tag; default "moongate"
+}
+
+// Sink is the other end of a logger: what cmd keeps to change the level at a
+// reload and to flush at the end.
+type Sink struct {
+	*Ring
+	Level zap.AtomicLevel
+}
+
+// New makes a logger. Close the Sink when nobody logs any more.
+func New(o Options) (*zap.Logger, *Sink) {
+	if o.Out == nil {
+		o.Out = os.Stderr
+	}
+	if o.Prefix == "" {
+		o.Prefix = "moongate"
+	}
+	var encoder zapcore.Encoder = newJSON()
+	if o.Text {
+		encoder = newText(o.Prefix)
+	}
+	s := &Sink{Level: zap.NewAtomicLevelAt(o.Level)}
+	var logger *zap.Logger
+	ready := make(chan struct{})
+	s.Ring = newRing(o.Out, func(n int64) {
+		<-ready
+		logger.Warn("log lines dropped", zap.Int64("count", n))
+	})
+	logger = zap.New(zapcore.NewCore(encoder, s.Ring, s.Level), zap.ErrorOutput(s.Ring))
+	close(ready)
+	return logger, s
+}
+
+// newJSON writes {"time":...,"level":...,"room":...,"msg":...,fields}.
+func newJSON() zapcore.Encoder {
+	return zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+		TimeKey: "time", LevelKey: "level", NameKey: "room", MessageKey: "msg",
+		LineEnding:     zapcore.DefaultLineEnding,
+		EncodeTime:     zapcore.TimeEncoderOfLayout(timeLayout),
+		EncodeLevel:    zapcore.LowercaseLevelEncoder,
+		EncodeName:     zapcore.FullNameEncoder,
+		EncodeDuration: zapcore.StringDurationEncoder,
+	})
+}
+
+// timeLayout is RFC 3339 with microseconds, local time with its offset, as
+// Debian's rsyslog writes mail.log since 12.
+const timeLayout = "2006-01-02T15:04:05.000000Z07:00"

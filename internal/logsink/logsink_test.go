@@ -1,0 +1,192 @@
+package logsink
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moongate/moongate/policy"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// buf is a bytes.Buffer for many goroutines.
+type buf struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buf) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buf) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestEveryLineComesOutWhole(t *testing.T) {
+	var out buf
+	log, sink := New(Options{Out: &out})
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 500 {
+				log.Info("line", zap.Int("g", g), zap.Int("i", i))
+			}
+		})
+	}
+	all.Wait()
+	sink.Close(5 * time.Second)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 4000 || sink.Dropped() != 0 {
+		t.Fatalf("%d lines, %d dropped", len(lines), sink.Dropped())
+	}
+	next := map[float64]float64{}
+	for _, line := range lines {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if g := v["g"].(float64); v["i"] != next[g] {
+			t.Fatalf("line %v of goroutine %v stands where %v should", v["i"], g, next[g])
+		} else {
+			next[g]++
+		}
+	}
+}
+
+// A line is out at once, not when a buffer is full.
+func TestLineIsOutWithin200ms(t *testing.T) {
+	r, w := io.Pipe()
+	log, sink := New(Options{Out: w})
+	start := time.Now()
+	log.Info("now")
+	b := make([]byte, 4096)
+	if n, err := r.Read(b); err != nil || !strings.Contains(string(b[:n]), `"msg":"now"`) {
+		t.Fatalf("read %q, %v", b[:n], err)
+	}
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("took %s", took)
+	}
+	sink.Close(time.Second)
+}
+
+// A blocked reader costs lines, never time: and it is told afterwards.
+func TestBlockedSinkDropsAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe() // nobody reads
+		log, sink := New(Options{Out: w})
+		big := strings.Repeat("x", 100<<10)
+		start := time.Now()
+		for range 100 { // 10 MB into 4 MB
+			log.Info("line", zap.String("big", big))
+		}
+		log.Sync()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("logging against a blocked sink took %s", took)
+		}
+		if n := sink.Dropped(); n < 50 || n > 70 {
+			t.Errorf("%d dropped", n)
+		}
+		var out bytes.Buffer
+		read := make(chan struct{})
+		go func() { io.Copy(&out, r); close(read) }()
+		sink.Close(time.Minute)
+		w.Close()
+		<-read
+		if want := fmt.Sprintf(`"msg":"log lines dropped","count":%d}`, sink.Dropped()); !strings.Contains(out.String(), want) {
+			t.Errorf("the loss is not told: no %s", want)
+		}
+	})
+}
+
+func TestCloseGivesUpOnAStuckReader(t *testing.T) {
+	r, w := io.Pipe()
+	log, sink := New(Options{Out: w})
+	log.Info("stuck")
+	start := time.Now()
+	sink.Close(50 * time.Millisecond)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("close took %s", took)
+	}
+	log.Info("late")
+	if sink.Dropped() != 1 {
+		t.Errorf("%d dropped, want the late one", sink.Dropped())
+	}
+	r.Close() // lets the writer go, for goleak
+}
+
+func TestLevelChanges(t *testing.T) {
+	var out buf
+	log, sink := New(Options{Out: &out})
+	log.Debug("unseen")
+	sink.Level.SetLevel(zap.DebugLevel)
+	log.Debug("seen")
+	sink.Close(time.Second)
+	if got := out.String(); strings.Contains(got, "unseen") || !strings.Contains(got, "seen") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The text lines are those that Postfix's readers know.
+func TestTextIsPostfixShaped(t *testing.T) {
+	var out buf
+	log, sink := New(Options{Out: &out, Text: true})
+	env := &policy.Env{Log: log, Face: policy.SMTP, Engine: policy.EngineFunc(func(*policy.Facts) *policy.Rules { return policy.NewRules("v1") })}
+	s := env.NewSession(t.Context(), policy.Facts{ID: "S1", Listener: "mx", Remote: netip.MustParseAddrPort("192.0.2.7:4711"),
+		PTR: "mail.example", Helo: "evil\nhelo", Proto: "ESMTP"})
+	path := func(raw string) policy.Path {
+		p, err := policy.ParsePath(raw, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	say := policy.Say
+	ok := say(250, policy.Status{2, 1, 0}, "Ok")
+	s.Begin(path("<ann@example.net>"), nil)
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "MAIL", Reply: ok})
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: &policy.Recipient{In: path("<bob@example.org>"), Out: path("<bob@example.org>")}})
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", By: policy.ByUpstream, Reply: say(550, policy.Status{5, 1, 1}, "<eve@example.org>: unknown"),
+		Rcpt: &policy.Recipient{In: path("<eve@example.org>"), Out: path("<eve@example.org>")}})
+	s.Tx.Upstream = "127.0.0.1:10025"
+	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Accept, By: policy.ByUpstream, Size: 1234, QueuedAs: "4Z",
+		Reply: say(250, policy.Status{2, 0, 0}, "Ok: queued as 4Z")}})
+	s.Begin(path("<>"), nil)
+	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Reject, By: policy.ByPolicy, Reply: say(550, policy.Status{5, 7, 1}, "no")}})
+	s.Tell(&policy.Event{Hook: policy.Disconnect})
+	log.Named("cmd").With(zap.String("file", "a b.lua")).Warn("reload refused", zap.Int("problems", 2))
+	sink.Close(time.Second)
+
+	got := regexp.MustCompile(`(?m)^\S+ |\[\d+\]:| (ms|stages)=\S+|delay=\S+,`).ReplaceAllString(out.String(), "")
+	want := `moongate/smtpd connect from mail.example[192.0.2.7] listener=mx session=S1
+moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@example.org>: unknown; from=<ann@example.net> to=<eve@example.org> helo=<evil?helo> by=upstream policy=v1 session=S1
+moongate/smtpd S1.1: client=mail.example[192.0.2.7]
+moongate/smtp S1.1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
+moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<eve@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
+moongate/smtpd S1.2: client=mail.example[192.0.2.7]
+moongate/cleanup S1.2: reject: END-OF-MESSAGE from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> to=<> proto=ESMTP helo=<evil?helo>
+moongate/policy S1.2: from=<> by=policy helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
+moongate/smtpd disconnect from mail.example[192.0.2.7] mail=1 rcpt=1/2 commands=2/3 cause=quit session=S1
+moongate warning: reload refused file="a b.lua" problems=2
+`
+	got = regexp.MustCompile(`(?m)^(moongate\S*?) `).ReplaceAllString(got, "$1 ")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

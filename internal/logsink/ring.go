@@ -1,0 +1,124 @@
+package logsink
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// ringSize is how many bytes of lines wait for a slow reader.
+const ringSize = 4 << 20
+
+// Ring is a zapcore.WriteSyncer that never blocks. Make it with newRing; Close
+// ends its goroutine.
+type Ring struct {
+	out     io.Writer
+	dropped atomic.Int64
+	onDrop  func(n int64) // called by the writer when lines were dropped; it may log
+
+	mu      sync.Mutex // guards what follows
+	waiting []byte     // lines to be written
+	busy    bool       // the writer holds lines that are not out yet
+	closed  bool
+	wake    *sync.Cond // waiting has grown, or closed
+	idle    *sync.Cond // the writer has nothing left
+	ended   chan struct{}
+}
+
+var _ zapcore.WriteSyncer = (*Ring)(nil)
+
+func newRing(out io.Writer, onDrop func(int64)) *Ring {
+	r := &Ring{out: out, onDrop: onDrop, ended: make(chan struct{})}
+	r.wake, r.idle = sync.NewCond(&r.mu), sync.NewCond(&r.mu)
+	go r.drain()
+	return r
+}
+
+// Write takes one line, or drops it. It never fails: nobody could act on it.
+func (r *Ring) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || len(r.waiting)+len(line) > ringSize {
+		r.dropped.Add(1)
+		return len(line), nil
+	}
+	r.waiting = append(r.waiting, line...)
+	r.wake.Signal()
+	return len(line), nil
+}
+
+// Dropped is how many lines were dropped since the start.
+func (r *Ring) Dropped() int64 { return r.dropped.Load() }
+
+// drain is the one writer. Two buffers change places: one is filled while the
+// other is written.
+func (r *Ring) drain() {
+	defer close(r.ended)
+	var spare []byte
+	var told int64
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		for len(r.waiting) == 0 && !r.closed {
+			r.wake.Wait()
+		}
+		if len(r.waiting) == 0 {
+			return
+		}
+		lines := r.waiting
+		r.waiting, r.busy = spare[:0], true
+		r.mu.Unlock()
+
+		r.out.Write(lines) // a log that cannot be written has nowhere to say so
+		if n := r.dropped.Load(); n > told && r.onDrop != nil {
+			r.onDrop(n - told)
+			told = n
+		}
+
+		r.mu.Lock()
+		spare, r.busy = lines, false
+		if cap(spare) > 64<<10 { // one flood must not cost memory for ever
+			spare = nil
+		}
+		r.idle.Broadcast()
+	}
+}
+
+// Sync waits until all lines are out, at most one second.
+func (r *Ring) Sync() error {
+	r.wait(time.Second)
+	return nil
+}
+
+func (r *Ring) wait(limit time.Duration) {
+	late := false
+	timer := time.AfterFunc(limit, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		late = true
+		r.idle.Broadcast()
+	})
+	defer timer.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for (len(r.waiting) > 0 || r.busy) && !late {
+		r.idle.Wait()
+	}
+}
+
+// Close writes what is left, for at most limit, and ends the ring. Later lines
+// are dropped.
+func (r *Ring) Close(limit time.Duration) {
+	r.wait(limit)
+	r.mu.Lock()
+	r.closed = true
+	r.wake.Signal()
+	stuck := len(r.waiting) > 0 || r.busy
+	r.mu.Unlock()
+	if !stuck {
+		<-r.ended
+	}
+}

@@ -1,0 +1,254 @@
+package logsink
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moongate/moongate/policy"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+)
+
+// text encodes entries as lines in the shape of Postfix's log:
+//
+//	2026-11-21T12:00:00.123456+00:00 moongate/smtpd[123]: NOQUEUE: reject: RCPT from host[ip]: 550 5.7.1 ...; from=<> to=<> proto=ESMTP helo=<>
+//
+// The four lines that Postfix has, too, take its words, so that pflogsumm,
+// fail2ban and grok patterns read them; all others are "word: key=value ...".
+type text struct {
+	*zapcore.MapObjectEncoder // the fields given by With
+	prefix                    string
+}
+
+var pool = buffer.NewPool()
+
+func newText(prefix string) zapcore.Encoder {
+	return &text{zapcore.NewMapObjectEncoder(), prefix}
+}
+
+// Clone copies the fields: With must not change the logger it came from.
+func (t *text) Clone() zapcore.Encoder {
+	c := &text{zapcore.NewMapObjectEncoder(), t.prefix}
+	for k, v := range t.Fields {
+		c.Fields[k] = v
+	}
+	return c
+}
+
+// EncodeEntry writes one entry: one line, or for a message one for each thing
+// that Postfix would say of it.
+func (t *text) EncodeEntry(e zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	all := t.Clone().(*text)
+	for _, f := range fields {
+		f.AddTo(all)
+	}
+	l := line{values: all.Fields, out: pool.Get(), head: e.Time.Format(timeLayout) + " " + t.prefix, level: e.Level}
+	switch e.Message {
+	case "connect":
+		l.begin("smtpd").add("connect from %s", l.take(policy.KeyClient)).rest()
+	case "disconnect":
+		l.begin("smtpd").add("disconnect from %s %s", l.take(policy.KeyClient), l.take(policy.KeyCounts)).rest()
+	case "refuse":
+		l.refuse()
+	case "message":
+		l.message()
+	default:
+		l.begin("").add("%s", plain(e.Message)).rest()
+	}
+	return l.out, nil
+}
+
+// line is one entry on its way out. take removes what a template used, rest
+// writes what none did.
+type line struct {
+	values map[string]any
+	out    *buffer.Buffer
+	head   string
+	level  zapcore.Level
+}
+
+func (l *line) begin(part string) *line {
+	l.out.AppendString(l.head)
+	if part != "" {
+		l.out.AppendString("/" + part)
+	}
+	fmt.Fprintf(l.out, "[%d]: ", os.Getpid())
+	switch l.level {
+	case zapcore.DebugLevel:
+		l.out.AppendString("debug: ")
+	case zapcore.WarnLevel:
+		l.out.AppendString("warning: ")
+	case zapcore.ErrorLevel:
+		l.out.AppendString("error: ")
+	case zapcore.DPanicLevel, zapcore.PanicLevel, zapcore.FatalLevel:
+		l.out.AppendString("fatal: ")
+	}
+	return l
+}
+
+func (l *line) add(format string, args ...any) *line {
+	fmt.Fprintf(l.out, format, args...)
+	return l
+}
+
+func (l *line) end() { l.out.AppendByte('\n') }
+
+// rest writes what is left as key=value, by key, and ends the line.
+func (l *line) rest() {
+	keys := make([]string, 0, len(l.values))
+	for k := range l.values {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		l.add(" %s=%s", k, quoted(show(l.values[k])))
+	}
+	l.end()
+}
+
+func (l *line) take(key string) string {
+	s := l.peek(key)
+	delete(l.values, key)
+	return s
+}
+
+func (l *line) peek(key string) string {
+	v, ok := l.values[key]
+	if !ok {
+		return ""
+	}
+	return plain(show(v))
+}
+
+// refuse is Postfix's "NOQUEUE: reject: RCPT from ...". A refusal by 4xx is a
+// reject there, too.
+func (l *line) refuse() {
+	id := l.peek(policy.KeyID)
+	if id == "" {
+		id = "NOQUEUE"
+	}
+	delete(l.values, policy.KeyID)
+	delete(l.values, policy.KeyCode) // the reply begins with it
+	l.begin("smtpd").add("%s: reject: %s from %s: %s;", id, strings.ToUpper(l.take(policy.KeyStage)),
+		l.take(policy.KeyClient), l.take(policy.KeyReply))
+	l.envelope(l.take(policy.KeyTo))
+	l.rest()
+}
+
+func (l *line) envelope(to string) {
+	if _, ok := l.values[policy.KeyFrom]; ok {
+		l.add(" from=<%s>", l.take(policy.KeyFrom))
+	}
+	if to != "" {
+		l.add(" to=<%s>", to)
+	}
+	if proto := l.take(policy.KeyProto); proto != "" {
+		l.add(" proto=%s", proto)
+	}
+	if helo := l.take(policy.KeyHelo); helo != "" {
+		l.add(" helo=<%s>", helo)
+	}
+}
+
+// message is the audit line: who came, what became of each recipient, and a
+// line with all the rest.
+func (l *line) message() {
+	id, client := l.take(policy.KeyID), l.take(policy.KeyClient)
+	verdict, reply := l.peek(policy.KeyVerdict), l.take(policy.KeyReply)
+	rcpts, _ := l.values[policy.KeyRcpts].([]any)
+	delete(l.values, policy.KeyRcpts)
+	var first string
+	for i, r := range rcpts {
+		if fields, ok := r.(map[string]any); ok && i == 0 {
+			first = plain(show(fields[policy.KeyTo]))
+		}
+	}
+
+	l.begin("smtpd").add("%s: client=%s", id, client).end()
+	switch verdict {
+	case "accepted":
+		l.delivered(id, rcpts, reply)
+	case "rejected", "tempfailed":
+		l.begin("cleanup").add("%s: reject: END-OF-MESSAGE from %s: %s; from=<%s> to=<%s> proto=%s helo=<%s>", id, client, reply,
+			l.peek(policy.KeyFrom), first, l.peek(policy.KeyProto), l.peek(policy.KeyHelo)).end()
+	}
+	l.begin("policy").add("%s: from=<%s>", id, l.take(policy.KeyFrom))
+	for _, r := range rcpts {
+		if fields, ok := r.(map[string]any); ok {
+			l.add(" to=<%s>", plain(show(fields[policy.KeyTo])))
+		}
+	}
+	l.rest()
+}
+
+// delivered writes a line for each recipient, as Postfix's smtp client does.
+func (l *line) delivered(id string, rcpts []any, reply string) {
+	delay := 0.0
+	if ms, ok := l.values[policy.KeyMillis].(float64); ok {
+		delay = ms / 1000
+	}
+	for _, r := range rcpts {
+		fields, ok := r.(map[string]any)
+		if !ok || strings.HasPrefix(show(fields[policy.KeyReply]), "4") || strings.HasPrefix(show(fields[policy.KeyReply]), "5") ||
+			fields["dropped"] == true || fields["removed"] == true {
+			continue // it has a refuse line of its own, or no delivery
+		}
+		to := show(fields[policy.KeyTo])
+		if as := show(fields["as"]); as != "" {
+			to = as
+		}
+		l.begin("smtp").add("%s: to=<%s>, relay=%s, delay=%.2g, dsn=2.0.0, status=sent (%s)", id, plain(to), l.peek(policy.KeyUpstream), delay, reply).end()
+	}
+}
+
+// show writes a value in one line.
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case []byte:
+		return string(v)
+	case []any:
+		parts := make([]string, len(v))
+		for i, e := range v {
+			parts[i] = show(e)
+		}
+		return strings.Join(parts, "; ")
+	case map[string]any:
+		keys := make([]string, 0, len(v))
+		for k := range v {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for i, k := range keys {
+			keys[i] = k + ":" + show(v[k])
+		}
+		return strings.Join(keys, ",")
+	}
+	return fmt.Sprint(v)
+}
+
+// plain replaces what would forge or break a line: control characters, and
+// octets that are no ASCII, as Postfix does.
+func plain(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+// quoted writes a value behind key=: in quotes where it has blanks, so that it
+// ends where a reader thinks it does.
+func quoted(s string) string {
+	s = plain(s)
+	if s == "" || strings.ContainsAny(s, ` "=`) {
+		return `"` + strings.ReplaceAll(s, `"`, `'`) + `"`
+	}
+	return s
+}
