@@ -35,14 +35,15 @@ type Config struct {
 	// Listeners are where clients reach us.
 	Listeners []Listener `toml:"listener"`
 
-	Upstream Upstream `toml:"upstream"`
-	Policy   Policy   `toml:"policy"`
-	Milter   Milter   `toml:"milter"`
-	State    State    `toml:"state"`
-	Admin    Admin    `toml:"admin"`
-	Log      Log      `toml:"log"`
-	Limits   Limits   `toml:"limits"`
-	Timeouts Timeouts `toml:"timeouts"`
+	Upstream   Upstream   `toml:"upstream"`
+	Policy     Policy     `toml:"policy"`
+	Milter     Milter     `toml:"milter"`
+	State      State      `toml:"state"`
+	Quarantine Quarantine `toml:"quarantine"`
+	Admin      Admin      `toml:"admin"`
+	Log        Log        `toml:"log"`
+	Limits     Limits     `toml:"limits"`
+	Timeouts   Timeouts   `toml:"timeouts"`
 
 	source // where each key stands, for the checks
 }
@@ -112,6 +113,12 @@ type Milter struct {
 type State struct {
 	// Store is "memory": lost at a restart, never slow.
 	Store string `toml:"store" enum:"memory"`
+}
+
+// Quarantine is [quarantine]: the drawer for messages that a rule keeps back.
+type Quarantine struct {
+	// Path is a directory. Without it no rule can quarantine.
+	Path string `toml:"path" path:"true"`
 }
 
 // Admin is [admin]: /healthz and /metrics over HTTP.

@@ -37,7 +37,6 @@ var planned = []struct{ key, value, what string }{
 	{"state.store", "redis", "limits shared over Redis"},
 	{"state.path", "", "limits that outlive a restart"},
 	{"state.url", "", "limits shared over Redis"},
-	{"quarantine", "", "the quarantine drawer"},
 	{"records", "", "decision records"},
 }
 

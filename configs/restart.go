@@ -15,6 +15,7 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(slices.Equal(c.Listeners, next.Listeners), "listener")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
+	changed(c.Quarantine == next.Quarantine, "quarantine")
 	changed(c.Milter == next.Milter, "milter")
 	return problems
 }
