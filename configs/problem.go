@@ -27,20 +27,19 @@ func (p Problem) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Text)
 }
 
-// Show is Error and below it the line with a caret under the column.
+// Show is Error, and below it the line with a caret under the column.
 func (p Problem) Show() string {
 	if p.Line == 0 {
 		return p.Error()
 	}
-	// Tabs are kept in the margin, so that the caret stands where the eye expects it.
-	margin := []byte(p.Source)[:min(p.Col-1, len(p.Source))]
-	for i, c := range margin {
-		if c != '\t' {
-			margin[i] = ' '
+	var margin strings.Builder
+	for _, c := range p.Source[:min(max(p.Col-1, 0), len(p.Source))] { // one blank a character, not one a byte
+		if c != '\t' { // kept, so that the caret stands where the eye expects it
+			c = ' '
 		}
+		margin.WriteRune(c)
 	}
-	number := fmt.Sprintf("%5d", p.Line)
-	return fmt.Sprintf("%s\n%s | %s\n%s | %s^", p.Error(), number, p.Source, strings.Repeat(" ", len(number)), margin)
+	return fmt.Sprintf("%s\n    %s\n    %s^", p.Error(), p.Source, &margin)
 }
 
 // position is a place in the file, from 1.
