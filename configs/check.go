@@ -98,6 +98,13 @@ func (c *Config) checkAddresses(add adder) {
 	claim("milter.address", c.Milter.Address)
 	claim("admin.address", c.Admin.Address)
 
+	for i, a := range c.DNS.Servers {
+		host, port, ok := a.hostPort()
+		if _, literal := literal(host); !ok || !literal || port == "0" {
+			add(elementPath("dns.servers", i), "`dns.servers`: %s is not an address and port of a resolver", a)
+		}
+	}
+
 	if c.Upstream.Address == "" {
 		if len(c.Listeners) > 0 {
 			add("upstream.address", "`upstream.address` is missing: where do messages go?")

@@ -40,6 +40,7 @@ type Config struct {
 	Milter     Milter     `toml:"milter"`
 	State      State      `toml:"state"`
 	Quarantine Quarantine `toml:"quarantine"`
+	DNS        DNS        `toml:"dns"`
 	Admin      Admin      `toml:"admin"`
 	Log        Log        `toml:"log"`
 	Limits     Limits     `toml:"limits"`
@@ -119,6 +120,13 @@ type State struct {
 type Quarantine struct {
 	// Path is a directory. Without it no rule can quarantine.
 	Path string `toml:"path" path:"true"`
+}
+
+// DNS is [dns]: whom rules and the client's name are looked up with.
+type DNS struct {
+	// Servers are resolvers, "127.0.0.1:53", asked in turn. Empty: those of
+	// /etc/resolv.conf. A resolver of one's own is advised for DNS lists.
+	Servers []Address `toml:"servers"`
 }
 
 // Admin is [admin]: /healthz and /metrics over HTTP.

@@ -8,7 +8,6 @@ import "regexp"
 var planned = []struct{ key, value, what string }{
 	{"filter", "", "calling other milters"},
 	{"upstreams", "", "more than one upstream"},
-	{"dns", "", "a resolver of one's own"},
 	{"tls", "", "TLS"},
 	{"one_class_per_message", "", "splitting a message by recipient class"},
 	{"listener.tls", "starttls", "TLS"},
