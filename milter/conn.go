@@ -1,0 +1,263 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-milter"
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/milter/wire"
+	"github.com/moongate/moongate/policy"
+)
+
+// A conn is one connection of an MTA. Its goroutine owns all but what the
+// mutex guards, the policy.Session among it.
+type conn struct {
+	srv   *Server
+	name  string // the listener's
+	nc    net.Conn
+	r     *wire.Reader
+	out   []byte // answers not written yet
+	watch watch
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	options wire.Options // what was agreed; version 0 before it
+	env     policy.Env   // the server's, with an Engine of this connection
+	pin     pin
+	macros  macros
+	s       *policy.Session // nil before CONNECT
+	mail    mail            // the message under way
+
+	mu       sync.Mutex
+	draining bool
+	busy     bool // a message is under way
+}
+
+func (s *Server) newConn(nc net.Conn, name string) *conn {
+	c := &conn{srv: s, name: name, nc: nc, r: wire.NewReader(nc), macros: make(macros)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.watch.c = c
+	c.env = *s.Env
+	c.env.Face = policy.Milter
+	c.pin = pin{Engine: s.Env.Engine, filters: len(s.Env.Filters) > 0}
+	c.env.Engine = &c.pin
+	return c
+}
+
+// errQuit ends a connection in peace.
+var errQuit = errors.New("quit")
+
+// serve is the goroutine of one connection.
+func (c *conn) serve() {
+	cause := ""
+	defer c.srv.remove(c)
+	defer func() {
+		if p := recover(); p != nil {
+			c.env.Metrics.Panicked()
+			c.env.Log.Error("panic", zap.String(policy.KeyListener, c.name),
+				zap.Any(policy.KeyReason, p), zap.ByteString(policy.KeyStack, debug.Stack()))
+			cause = "panic"
+		}
+		c.watch.stop()
+		c.nc.Close()
+		c.end(cause)
+		c.cancel()
+	}()
+	err := c.loop()
+	switch {
+	case err == errQuit:
+	case err == io.EOF:
+		cause = "the MTA closed the connection"
+	case c.isDraining() && errors.Is(err, os.ErrDeadlineExceeded):
+		cause = "shutdown"
+	default:
+		cause = err.Error()
+		c.env.Log.Warn("milter: connection ended", zap.String(policy.KeyListener, c.name), zap.Error(err))
+	}
+}
+
+// end tells the policy that the session is over. It runs behind the recover of
+// serve, so it has one of its own: a panic in a log rule ends here.
+func (c *conn) end(cause string) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.env.Metrics.Panicked()
+			c.env.Log.Error("panic", zap.String(policy.KeyListener, c.name),
+				zap.Any(policy.KeyReason, p), zap.ByteString(policy.KeyStack, debug.Stack()))
+		}
+	}()
+	c.endSession(cause)
+}
+
+func (c *conn) loop() error {
+	for {
+		if err := c.deadline(); err != nil {
+			return err
+		}
+		f, err := c.r.Next()
+		if err != nil {
+			return err
+		}
+		cmd, err := wire.Decode(f)
+		if err != nil {
+			return err
+		}
+		if err := c.command(cmd); err != nil {
+			return err
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// deadline is how long the next command may take to come: an SMTP session may
+// idle for long, one of a server that shuts down may not.
+func (c *conn) deadline() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = c.s != nil && c.s.Tx != nil
+	wait := c.srv.idle()
+	if c.draining && !c.busy {
+		wait = linger
+	}
+	return c.nc.SetReadDeadline(time.Now().Add(wait))
+}
+
+// drain makes a session without a message end soon, and one with a message
+// when that is decided.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	if !c.busy {
+		c.nc.SetReadDeadline(time.Now().Add(linger))
+	}
+}
+
+func (c *conn) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// kill ends the connection from another goroutine.
+func (c *conn) kill() {
+	c.cancel()
+	c.nc.Close()
+}
+
+// command does what one packet says. An error ends the connection.
+func (c *conn) command(cmd wire.Command) error {
+	if o, ok := cmd.(wire.Options); ok {
+		return c.negotiate(o)
+	}
+	if c.options.Version == 0 {
+		return fmt.Errorf("%w: a command before the negotiation", wire.ErrMalformed)
+	}
+	switch cmd := cmd.(type) {
+	case wire.Macros:
+		c.macros.set(cmd.For, cmd.Pairs)
+		return nil
+	case wire.Connect:
+		return c.connect(cmd)
+	case wire.Signal:
+		switch cmd.Code {
+		case milter.CodeQuit:
+			return errQuit
+		case milter.CodeQuitNewConn:
+			c.endSession("")
+			return nil
+		}
+	}
+	if c.s == nil { // an MTA that was told not to send CONNECT: we never do
+		return fmt.Errorf("%w: a command before CONNECT", wire.ErrMalformed)
+	}
+	switch cmd := cmd.(type) {
+	case wire.Helo:
+		return c.helo(cmd)
+	case wire.Mail:
+		return c.mailFrom(cmd)
+	case wire.Rcpt:
+		return c.rcptTo(cmd)
+	case wire.Header:
+		return c.header(cmd)
+	case wire.Body:
+		return c.body(cmd.Chunk)
+	case wire.End:
+		return c.endOfMessage(cmd)
+	case wire.Unknown:
+		return c.unknown(cmd)
+	case wire.Signal:
+		switch cmd.Code {
+		case milter.CodeData:
+			return c.data()
+		case milter.CodeEOH:
+			return c.endOfHeader()
+		case milter.CodeAbort:
+			c.abort("aborted by the MTA")
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: unexpected command %T", wire.ErrMalformed, cmd)
+}
+
+func (c *conn) negotiate(offer wire.Options) error {
+	if c.options.Version != 0 {
+		return fmt.Errorf("%w: a second negotiation", wire.ErrMalformed)
+	}
+	rules := c.pin.Engine.Rules(&policy.Facts{Listener: c.name})
+	got, err := meet(offer, spared(rules, c.pin.filters))
+	if err != nil {
+		return err
+	}
+	c.options, c.pin.spare, c.pin.last = got, got.Protocol, rules
+	f, err := got.Frame()
+	if err != nil {
+		return err
+	}
+	return c.send(f)
+}
+
+// send queues a packet; flush writes what is queued in one go.
+func (c *conn) send(f wire.Frame) (err error) {
+	c.out, err = f.Append(c.out)
+	return err
+}
+
+func (c *conn) act(a milter.ActionCode) error {
+	c.out = append(c.out, bareAnswers[a]...)
+	return nil
+}
+
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	c.nc.SetWriteDeadline(time.Now().Add(c.srv.write()))
+	_, err := c.nc.Write(c.out)
+	if cap(c.out) > 128<<10 {
+		c.out = nil // a replaced body does not stay with an idle session
+	}
+	c.out = c.out[:0]
+	return err
+}
+
+// bareAnswers are single packets, made once.
+var bareAnswers = func() map[milter.ActionCode][]byte {
+	m := make(map[milter.ActionCode][]byte)
+	for _, a := range []milter.ActionCode{milter.ActContinue, milter.ActAccept, milter.ActDiscard, milter.ActTempFail, milter.ActSkip} {
+		m[a], _ = wire.Act(a).Append(nil)
+	}
+	return m
+}()

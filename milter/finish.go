@@ -1,0 +1,157 @@
+package milter
+
+import (
+	"errors"
+
+	"github.com/emersion/go-milter"
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/milter/wire"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+)
+
+var errGone = errors.New("the MTA is gone before the answer")
+
+// endOfMessage asks the last question and tells the MTA all that was decided:
+// the changes, then the verdict. A milter's reply here is what the upstream's
+// is at the SMTP door: limits are kept when it was given, and only then.
+func (c *conn) endOfMessage(cmd wire.End) error {
+	tx := c.s.Tx
+	if tx == nil {
+		if r := c.mail.trouble; !r.IsZero() {
+			c.mail.trouble = policy.Reply{}
+			return c.refuse(policy.Message, r)
+		}
+		return c.act(milter.ActTempFail)
+	}
+	if len(cmd.Chunk) > 0 {
+		c.keepBody(cmd.Chunk)
+	}
+	v := c.judgeHeader()
+	size := c.size()
+	if !v.Decided() && c.mail.trouble.IsZero() {
+		if c.options.Protocol&milter.OptNoBody == 0 {
+			if c.mail.spool == nil {
+				c.mail.spool = c.srv.pool().New()
+			}
+			tx.Message.Body = c.mail.spool
+			tx.SetMessage(tx.Message)
+		}
+		v = c.ask(&policy.Event{Hook: policy.Message})
+	}
+	o := &policy.Outcome{Action: v.Action, Reply: ok, By: source(v), Size: size, Verdict: v, QueuedAs: c.macros.get("i")}
+	tx.Upstream = c.macros.get("j")
+	switch {
+	case !c.mail.trouble.IsZero():
+		return c.conclude(refusalOf(c.mail.trouble, o))
+	case v.Refuses():
+		o.Reply = v.Reply
+		return c.conclude(o)
+	case v.Action != policy.Discard && len(tx.Recipients()) == 0:
+		o.Action, o.By, o.Cause = policy.Discard, policy.ByPolicy, "no recipient is left"
+	case v.Swallows():
+	default:
+		o.Action, o.By = policy.Accept, policy.ByUpstream
+	}
+	if o.Action != policy.Discard {
+		if err := c.modify(o); err != nil {
+			// A change that cannot be made is not dropped: nothing is delivered
+			// other than the policy wanted it.
+			c.out = c.out[:0]
+			c.env.Log.Error("milter: edits cannot be made", zap.String(policy.KeyID, tx.ID), zap.Error(err))
+			o.Cause = err.Error()
+			return c.conclude(refusalOf(replyNotNow, o))
+		}
+	}
+	return c.conclude(o)
+}
+
+// refusalOf turns an outcome into a refusal of moongate's own.
+func refusalOf(r policy.Reply, o *policy.Outcome) *policy.Outcome {
+	o.Action, o.Reply, o.By = policy.Reject, r, policy.ByMoongate
+	if r.Code < 500 {
+		o.Action = policy.Tempfail
+	}
+	return o
+}
+
+// concludeEarly ends a message at the end of its header.
+func (c *conn) concludeEarly(v policy.Verdict) error {
+	return c.conclude(&policy.Outcome{Action: v.Action, Reply: v.Reply, By: source(v), Size: c.size(), Verdict: v})
+}
+
+// modify queues what is to be changed.
+func (c *conn) modify(o *policy.Outcome) error {
+	mods := modifications(c.s.Tx, c.dialect())
+	if o.Action == policy.Quarantine {
+		reason := o.Verdict.Reason
+		if reason == "" {
+			reason = "held by policy"
+		}
+		mods = append(mods, wire.Modification{Code: milter.ActQuarantine, Reason: reason})
+	}
+	mods, err := permitted(mods, c.options.Actions)
+	if err != nil {
+		return err
+	}
+	for _, m := range mods {
+		f, err := m.Frame()
+		if err != nil {
+			return err
+		}
+		if err := c.send(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conclude gives the final answer and ends the transaction. What the MTA has
+// not heard has not happened: an answer that cannot be written ends it as
+// aborted.
+func (c *conn) conclude(o *policy.Outcome) error {
+	var err error
+	switch o.Action {
+	case policy.Reject, policy.Tempfail:
+		o.Reply = c.s.Refusal(o.Reply)
+		var f wire.Frame
+		if f, err = replyFrame(o.Reply); err == nil {
+			err = c.send(f)
+		}
+	case policy.Discard:
+		err = c.act(milter.ActDiscard)
+	default:
+		err = c.act(milter.ActAccept)
+	}
+	if err == nil && (c.ctx.Err() != nil || gone(c.nc)) {
+		err = errGone
+	}
+	if err == nil {
+		err = c.flush()
+	}
+	if err != nil {
+		o = &policy.Outcome{By: policy.ByClient, Cause: err.Error(), Size: o.Size, Verdict: o.Verdict}
+	}
+	c.s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
+	c.forget()
+	return err
+}
+
+// size is the octets of the message as received; 0 if its body did not come.
+func (c *conn) size() int64 {
+	if c.mail.spool == nil || c.s.Tx.Message == nil {
+		return 0
+	}
+	return int64(c.s.Tx.Message.Header.Size()) + 2 + c.mail.spool.Len()
+}
+
+// defaultPool serves servers that were given none.
+var defaultPool message.Pool
+
+func (s *Server) pool() *message.Pool {
+	if s.Pool != nil {
+		return s.Pool
+	}
+	return &defaultPool
+}

@@ -1,0 +1,50 @@
+package milter
+
+import (
+	"strings"
+
+	"github.com/emersion/go-milter"
+)
+
+// macros keeps what the MTA said, by the command it said it for. A packet
+// replaces what its stage said before and nothing else: the values of connect
+// are there until the session ends, those of a message until it does.
+type macros map[milter.Code][]string
+
+// order is where a macro is looked for: the newest stage first.
+var order = []milter.Code{
+	milter.CodeEOB, milter.CodeBody, milter.CodeEOH, milter.CodeHeader, milter.CodeData,
+	milter.CodeRcpt, milter.CodeMail, milter.CodeHelo, milter.CodeConn,
+}
+
+func (m macros) set(code milter.Code, pairs []string) { m[code] = pairs }
+
+// get returns the value of a macro; its name is without braces, as Sendmail
+// writes {i} and i alike.
+func (m macros) get(name string) string {
+	for _, code := range order {
+		pairs := m[code]
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if bare(pairs[i]) == name {
+				return pairs[i+1]
+			}
+		}
+	}
+	return ""
+}
+
+// endMessage forgets what was said of a message.
+func (m macros) endMessage() {
+	for _, code := range order {
+		if code != milter.CodeHelo && code != milter.CodeConn {
+			delete(m, code)
+		}
+	}
+}
+
+// endSession forgets all.
+func (m macros) endSession() { clear(m) }
+
+func bare(name string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(name, "{"), "}")
+}

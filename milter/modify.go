@@ -1,0 +1,249 @@
+package milter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-milter"
+
+	"github.com/moongate/moongate/milter/wire"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+)
+
+// A dialect is how header fields travel on this connection.
+type dialect struct {
+	leadSpace bool // values begin with what stands behind the colon
+	own       int  // fields above ours that the MTA counts and does not show: its Received
+}
+
+// modifications is what the policy changed, as packets: In against Out, not
+// the edits one by one, so that a change of a change is one packet and two
+// that cancel are none.
+//
+// The order is safe for Sendmail and Postfix both: a removed field keeps its
+// number in the one and loses it in the other, so received fields go from the
+// last to the first; then insertions from the top, so that each finds above
+// itself what shall stand there; then what stands at the end.
+func modifications(tx *policy.Transaction, d dialect) []wire.Modification {
+	var mods []wire.Modification
+	if tx.Message != nil {
+		mods = headerMods(mods, tx.Message.Header, tx.Header(), d)
+	}
+	mods = envelopeMods(mods, tx)
+	if body, ok := tx.Body(); ok {
+		mods = bodyMods(mods, body)
+	}
+	return mods
+}
+
+func headerMods(mods []wire.Modification, in, out *message.Header, d dialect) []wire.Modification {
+	if in == out {
+		return mods
+	}
+	type key struct {
+		name   string
+		origin int
+	}
+	kept := make(map[key]message.Field, out.Len())
+	last := -1 // the last received field in out
+	for i, f := range out.Fields() {
+		if f.Origin() > 0 {
+			kept[key{strings.ToLower(f.Name()), f.Origin()}] = f
+		}
+		if f.Origin() > 0 || !f.IsField() {
+			last = i
+		}
+	}
+	for _, f := range slices.Backward(in.Fields()) {
+		if !f.IsField() {
+			continue
+		}
+		m := wire.Modification{Code: milter.ActChangeHeader, Index: uint32(f.Origin()), Name: f.Name()}
+		now, ok := kept[key{strings.ToLower(f.Name()), f.Origin()}]
+		switch {
+		case !ok: // an empty value removes
+		case string(now.Raw()) == string(f.Raw()):
+			continue
+		default:
+			m.Value = d.encode(now.Body())
+			if m.Value == "" {
+				m.Value = " " // empty, but there
+			}
+		}
+		mods = append(mods, m)
+	}
+	for i, f := range out.Fields() {
+		if f.Origin() > 0 || !f.IsField() {
+			continue
+		}
+		m := wire.Modification{Code: milter.ActInsertHeader, Index: uint32(i + d.own), Name: f.Name(), Value: d.encode(f.Body())}
+		if i > last {
+			m.Code, m.Index = milter.ActAddHeader, 0
+		}
+		mods = append(mods, m)
+	}
+	return mods
+}
+
+// encode makes a field body ready for the MTA, which takes LF for folds and,
+// unless told otherwise, puts a blank behind the colon itself.
+func (d dialect) encode(body string) string {
+	body = strings.ReplaceAll(body, "\r\n", "\n")
+	if !d.leadSpace {
+		body = strings.TrimPrefix(body, " ")
+	}
+	return body
+}
+
+// decode is the way back: the field body as it stands behind the colon.
+func (d dialect) decode(value string) string {
+	if !d.leadSpace {
+		value = " " + value
+	}
+	return foldCRLF(value)
+}
+
+// foldCRLF makes folds of all line ends: CRLF, and a blank behind each. What
+// is behind a line end without a blank would be a field of its own.
+func foldCRLF(s string) string {
+	if strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, '\r') < 0 {
+		return s
+	}
+	s = strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), "\r\n")
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '\r', '\n':
+			b.WriteString("\r\n")
+			if i+1 < len(s) && s[i+1] != ' ' && s[i+1] != '\t' {
+				b.WriteByte(' ')
+			}
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// envelopeMods says what became of sender and recipients. Removals go first:
+// an MTA removes every recipient of that address, so one that shall stay and
+// is spelled the same is added again.
+func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
+	if tx.Out.From.Raw != tx.In.From.Raw {
+		mods = append(mods, wire.Modification{Code: milter.ActChangeFrom, Addr: tx.Out.From.Raw})
+	}
+	gone := make(map[string]bool)
+	for _, r := range tx.Rcpts {
+		if r.Added || r.State == policy.RcptRefused {
+			continue
+		}
+		if (!r.Live() || r.Out.Raw != r.In.Raw) && !gone[r.In.Raw] {
+			gone[r.In.Raw] = true
+			mods = append(mods, wire.Modification{Code: milter.ActDelRcpt, Addr: r.In.Raw})
+		}
+	}
+	added := make(map[string]bool)
+	for _, r := range tx.Recipients() {
+		if !r.Added && r.Out.Raw == r.In.Raw && !gone[r.In.Raw] || added[r.Out.Raw] {
+			continue
+		}
+		added[r.Out.Raw] = true
+		m := wire.Modification{Code: milter.ActAddRcpt, Addr: r.Out.Raw}
+		if args := rcptArgs(r); len(args) > 0 {
+			m.Code, m.Args = wire.ActAddRcptArgs, args
+		}
+		mods = append(mods, m)
+	}
+	return mods
+}
+
+// rcptArgs are the parameters that go with an added recipient: its own, and
+// for one that was replaced who it was. RFC 3461 4.2.
+func rcptArgs(r *policy.Recipient) (args []string) {
+	orcpt := r.Added || r.In.Raw == r.Out.Raw
+	for _, p := range r.Params {
+		if p.Key == "NOTIFY" || p.Key == "ORCPT" {
+			args = append(args, p.Raw)
+			orcpt = orcpt || p.Key == "ORCPT"
+		}
+	}
+	if !orcpt && len(args) > 0 {
+		args = append(args, "ORCPT=rfc822;"+xtext(r.In.Address))
+	}
+	return args
+}
+
+// xtext is RFC 3461 4.
+func xtext(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c > '~' || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// bodyMods cuts a body into one run of chunks. An empty body is one empty
+// chunk: none at all would leave the old one.
+func bodyMods(mods []wire.Modification, body []byte) []wire.Modification {
+	for {
+		n := min(len(body), milter.MaxBodyChunk)
+		mods = append(mods, wire.Modification{Code: milter.ActReplBody, Body: body[:n]})
+		if body = body[n:]; len(body) == 0 {
+			return mods
+		}
+	}
+}
+
+// errAction is a change that this MTA did not offer to make. It must not be
+// lost silently: the message is refused for now.
+var errAction = errors.New("milter: the MTA does not offer this change")
+
+// need is the action that the MTA must have offered for a modification.
+func need(m wire.Modification) milter.OptAction {
+	switch m.Code {
+	case milter.ActAddHeader:
+		return milter.OptAddHeader
+	case milter.ActChangeHeader, milter.ActInsertHeader:
+		return milter.OptChangeHeader
+	case milter.ActReplBody:
+		return milter.OptChangeBody
+	case milter.ActAddRcpt:
+		return milter.OptAddRcpt
+	case wire.ActAddRcptArgs:
+		return milter.OptAddRcptWithArgs
+	case milter.ActDelRcpt:
+		return milter.OptRemoveRcpt
+	case milter.ActChangeFrom:
+		return milter.OptChangeFrom
+	case milter.ActQuarantine:
+		return milter.OptQuarantine
+	}
+	return 0
+}
+
+// permitted checks modifications against what the MTA offered. An added
+// recipient's parameters are given up where the MTA takes none; insertion is
+// sent as insertion even if only "add headers" was offered, as libmilter does.
+func permitted(mods []wire.Modification, offered milter.OptAction) ([]wire.Modification, error) {
+	for i := range mods {
+		m := &mods[i]
+		if offered&need(*m) != 0 {
+			continue
+		}
+		switch {
+		case m.Code == wire.ActAddRcptArgs && offered&milter.OptAddRcpt != 0:
+			m.Code, m.Args = milter.ActAddRcpt, nil
+		case m.Code == milter.ActInsertHeader && offered&milter.OptAddHeader != 0:
+		default:
+			return nil, fmt.Errorf("%w: %q", errAction, byte(m.Code))
+		}
+	}
+	return mods, nil
+}

@@ -1,0 +1,213 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+)
+
+// ErrServerClosed is returned by Serve after Shutdown or Close.
+var ErrServerClosed = errors.New("milter: server closed")
+
+// Server answers MTAs with a policy. Env must be set; the fields do not change
+// once Serve is called.
+type Server struct {
+	Env  *policy.Env // its Face is taken to be policy.Milter
+	Name string      // of the listener in the log; "" means its address
+
+	Pool      *message.Pool // where bodies lie; nil: memory for little, temporary files for the rest
+	MaxHeader int           // octets of a header that is judged; beyond, 552 5.3.4. 0 means 1 MiB
+
+	// Stranger reports whether a client that has not logged in is a stranger;
+	// nil: all but loopback are.
+	Stranger func(netip.Addr) bool
+
+	Idle     time.Duration // an MTA that says nothing is left after it; 0 means 7210 s, as libmilter has it
+	Write    time.Duration // a packet that the MTA does not take; 0 means 60 s
+	Progress time.Duration // between packets that say we still work at end of message; 0 means 10 s
+
+	mu    sync.Mutex // guards what follows
+	ls    map[net.Listener]bool
+	conns map[*conn]bool
+	down  bool
+	wg    sync.WaitGroup
+}
+
+func (s *Server) idle() time.Duration     { return orDefault(s.Idle, 7210*time.Second) }
+func (s *Server) write() time.Duration    { return orDefault(s.Write, 60*time.Second) }
+func (s *Server) progress() time.Duration { return orDefault(s.Progress, 10*time.Second) }
+
+func (s *Server) maxHeader() int {
+	if s.MaxHeader > 0 {
+		return s.MaxHeader
+	}
+	return 1 << 20
+}
+
+func (s *Server) stranger(a netip.Addr) bool {
+	if s.Stranger != nil {
+		return s.Stranger(a)
+	}
+	return !a.IsLoopback()
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
+
+// Serve takes connections from l until Shutdown or Close, then returns
+// ErrServerClosed. An Accept that fails for want of descriptors or memory is
+// tried again: a listener never ends because of its clients.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.listen(l) {
+		l.Close()
+		return ErrServerClosed
+	}
+	defer l.Close()
+	name := s.Name
+	if name == "" {
+		name = l.Addr().String()
+	}
+	var pause time.Duration
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if s.isDown() {
+				return ErrServerClosed
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.Env.Log.Warn("milter: accept failed", zap.Error(err), zap.Duration("pause", pause))
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		c := s.newConn(nc, name)
+		if !s.add(c) {
+			nc.Close()
+			return ErrServerClosed
+		}
+		go c.serve()
+	}
+}
+
+// ServeConn serves one connection and returns when it is over. Tests come in
+// here.
+func (s *Server) ServeConn(nc net.Conn) {
+	name := s.Name
+	if name == "" {
+		name = "milter"
+	}
+	if c := s.newConn(nc, name); s.add(c) {
+		c.serve()
+	} else {
+		nc.Close()
+	}
+}
+
+// linger is how long a session without a message may stay silent while the
+// server shuts down. To close it at once would make the MTA tempfail a client
+// that is about to say MAIL.
+const linger = 2 * time.Second
+
+// Shutdown stops listening and lets sessions end: one with a message when the
+// message is decided, one without after a moment of silence. When ctx is done
+// the rest is closed, and its error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, c := range s.stop() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go s.wait(done)
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.Close()
+		<-done
+		return ctx.Err()
+	}
+}
+
+// wait is the goroutine that tells Shutdown of the last session's end.
+func (s *Server) wait(done chan struct{}) {
+	s.wg.Wait()
+	close(done)
+}
+
+// Close closes all, listeners and sessions, at once.
+func (s *Server) Close() error {
+	for _, c := range s.stop() {
+		c.kill()
+	}
+	return nil
+}
+
+// stop closes the listeners and returns the sessions that there are.
+func (s *Server) stop() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = true
+	for l := range s.ls {
+		l.Close()
+	}
+	clear(s.ls)
+	all := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Server) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+func (s *Server) listen(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return false
+	}
+	if s.ls == nil {
+		s.ls, s.conns = make(map[net.Listener]bool), make(map[*conn]bool)
+	}
+	s.ls[l] = true
+	return true
+}
+
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return false
+	}
+	if s.conns == nil {
+		s.ls, s.conns = make(map[net.Listener]bool), make(map[*conn]bool)
+	}
+	s.conns[c] = true
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.wg.Done()
+}

@@ -1,0 +1,93 @@
+package milter
+
+import (
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moongate/moongate/milter/wire"
+)
+
+// look is how often a connection is looked at while a rule works on its
+// question. A rule that is quicker than that costs one timer.
+const look = 200 * time.Millisecond
+
+// A watch looks after a connection while its goroutine is busy with the
+// policy and does not read: an MTA that has gone cancels the session, and at
+// the end of a message an MTA that waits is told that we are still at it.
+type watch struct {
+	c *conn
+
+	mu       sync.Mutex // held while a packet is written, so that none is cut by an answer
+	timer    *time.Timer
+	on       bool
+	progress bool
+	last     time.Time // when the MTA heard of us
+}
+
+func (w *watch) start(progress bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on, w.progress, w.last = true, progress, time.Now()
+	if w.timer == nil {
+		w.timer = time.AfterFunc(look, w.tick)
+	} else {
+		w.timer.Reset(look)
+	}
+}
+
+// stop returns when no packet of the watch can be under way any more.
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on = false
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+func (w *watch) tick() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.on {
+		return
+	}
+	if gone(w.c.nc) {
+		w.c.cancel()
+		return
+	}
+	if w.progress && time.Since(w.last) >= w.c.srv.progress() {
+		w.last = time.Now()
+		frame, _ := wire.Frame{Code: byte(wire.ActProgress)}.Append(nil)
+		w.c.nc.SetWriteDeadline(w.last.Add(w.c.srv.write()))
+		if _, err := w.c.nc.Write(frame); err != nil {
+			w.c.cancel()
+			return
+		}
+	}
+	w.timer.Reset(look)
+}
+
+// gone reports whether the peer has closed or reset. It consumes nothing. An
+// MTA never closes half of its connection and waits for an answer, so a
+// half-close counts.
+func gone(nc net.Conn) bool {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return gone || err != nil
+}
