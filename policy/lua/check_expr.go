@@ -1,0 +1,140 @@
+package lua
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/yuin/gopher-lua/ast"
+)
+
+func (c *checker) exprs(es []ast.Expr) {
+	for _, e := range es {
+		c.expr(e)
+	}
+}
+
+func (c *checker) expr(e ast.Expr) {
+	defer c.deeper(e)()
+	switch x := e.(type) {
+	case *ast.IdentExpr:
+		if c.resolve(x.Value) == nil {
+			c.uses = append(c.uses, use{id: x, depth: c.depth, near: c.visible()})
+		}
+	case *ast.AttrGetExpr:
+		c.field(x.Object, x.Key)
+		c.expr(x.Object)
+		c.expr(x.Key)
+	case *ast.TableExpr:
+		for _, f := range x.Fields {
+			if f.Key != nil {
+				c.expr(f.Key)
+			}
+			c.expr(f.Value)
+		}
+	case *ast.FuncCallExpr:
+		c.call(x)
+	case *ast.LogicalOpExpr:
+		c.expr(x.Lhs)
+		c.expr(x.Rhs)
+	case *ast.RelationalOpExpr:
+		c.compare(x)
+		c.expr(x.Lhs)
+		c.expr(x.Rhs)
+	case *ast.ArithmeticOpExpr:
+		c.expr(x.Lhs)
+		c.expr(x.Rhs)
+	case *ast.StringConcatOpExpr:
+		c.expr(x.Lhs)
+		c.expr(x.Rhs)
+	case *ast.UnaryMinusOpExpr:
+		c.expr(x.Expr)
+	case *ast.UnaryNotOpExpr:
+		c.expr(x.Expr)
+	case *ast.UnaryLenOpExpr:
+		c.expr(x.Expr)
+	case *ast.FunctionExpr:
+		c.function(x)
+	}
+}
+
+// field checks string.trimm, on.rctp and ("x"):trimm().
+func (c *checker) field(obj, key ast.Expr) {
+	k, ok := key.(*ast.StringExpr)
+	if !ok {
+		return
+	}
+	owner := ""
+	switch o := obj.(type) {
+	case *ast.IdentExpr:
+		if c.resolve(o.Value) == nil {
+			owner = o.Value
+		}
+	case *ast.StringExpr:
+		owner = "string"
+	}
+	fields := c.names.fields(owner)
+	if owner == "" || len(fields) == 0 || slices.Contains(fields, k.Value) {
+		return
+	}
+	text := fmt.Sprintf("'%s' has no field '%s'", owner, k.Value)
+	if s := closest(k.Value, fields); s != "" {
+		text += fmt.Sprintf(" (did you mean '%s'?)", s)
+	}
+	line := k.Line()
+	if line == 0 {
+		line = obj.Line()
+	}
+	c.report(line, k.Value, "%s", text)
+}
+
+// writers are the functions that change their first argument.
+var writers = map[string]bool{"table.insert": true, "table.remove": true, "table.sort": true, "rawset": true, "setmetatable": true}
+
+func (c *checker) call(x *ast.FuncCallExpr) {
+	if x.Func != nil {
+		if writers[c.globalName(x.Func)] && len(x.Args) > 0 {
+			c.changes(x.Args[0], "")
+		}
+		c.expr(x.Func)
+	} else {
+		key := &ast.StringExpr{Value: x.Method}
+		c.field(x.Receiver, place(key, x))
+		c.expr(x.Receiver)
+	}
+	c.exprs(x.Args)
+}
+
+// compare finds numbers compared with text: never equal, and an error for < and its kin.
+func (c *checker) compare(x *ast.RelationalOpExpr) {
+	l, r := c.typeOf(x.Lhs), c.typeOf(x.Rhs)
+	if l == "" || r == "" || l == r {
+		return
+	}
+	what := "is never true"
+	switch x.Operator {
+	case "~=":
+		what = "is always true"
+	case "<", ">", "<=", ">=":
+		what = "is an error"
+	}
+	c.report(x.Line(), x.Operator, "a %s is compared with a %s: '%s' %s (see tonumber and tostring)", l, r, x.Operator, what)
+}
+
+// typeOf tells the type of an expression where it shows.
+func (c *checker) typeOf(e ast.Expr) string {
+	switch x := e.(type) {
+	case *ast.NumberExpr, *ast.UnaryLenOpExpr:
+		return "number"
+	case *ast.StringExpr, *ast.StringConcatOpExpr:
+		return "string"
+	case *ast.UnaryMinusOpExpr:
+		if c.typeOf(x.Expr) == "number" {
+			return "number"
+		}
+	case *ast.FuncCallExpr:
+		if x.Func != nil && c.names.known("tostring") && c.globalName(x.Func) == "tostring" {
+			return "string"
+		}
+	}
+	return ""
+}

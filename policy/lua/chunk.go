@@ -1,0 +1,84 @@
+package lua
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	glua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/ast"
+	"github.com/yuin/gopher-lua/parse"
+)
+
+// MaxSource is the largest file Compile takes, in octets. The parser needs some hundred octets of stack for each
+// open construct, so this bounds what a broken file may cost.
+const MaxSource = 1 << 20
+
+// Chunk is one compiled file. It is never changed after Compile, so any number of states may share it.
+type Chunk struct {
+	File  string
+	AST   []ast.Stmt // as parsed, before the pass, for the host's own checks; read only
+	Proto *glua.FunctionProto
+
+	src *source
+}
+
+// At makes a Problem at the place where name stands on the line (the n-th time, from 0), for the host's own checks.
+func (c *Chunk) At(line int, name string, n int, format string, args ...any) Problem {
+	return c.src.problem(line, name, n, format, args...)
+}
+
+// Compile turns a file into a chunk: scan, parse, check, rewrite what gopher-lua gets wrong, compile. The chunk is nil if
+// a problem refuses the file; warnings come beside a chunk. It never panics, whatever the source.
+func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []Problem) {
+	src := newSource(file, text)
+	defer func() {
+		if r := recover(); r != nil {
+			chunk = nil
+			problems = append(problems, Problem{File: file, Text: fmt.Sprintf("the compiler failed: %v", r)})
+		}
+	}()
+	if len(text) > MaxSource {
+		return nil, []Problem{{File: file, Text: fmt.Sprintf("file is larger than %d octets", MaxSource)}}
+	}
+	if ps := src.scan(); Refuses(ps) {
+		return nil, ps
+	}
+	stmts, err := parse.Parse(bytes.NewReader(src.text), file)
+	if err != nil {
+		return nil, []Problem{src.syntax(err)}
+	}
+	res := check(src, stmts, names)
+	problems = append(src.lint, res.problems...)
+	sort.SliceStable(problems, func(i, j int) bool {
+		a, b := problems[i], problems[j]
+		return a.Line < b.Line || a.Line == b.Line && a.Col < b.Col
+	})
+	if Refuses(problems) {
+		return nil, problems
+	}
+	proto, err := glua.Compile(rewrite(stmts, res), file)
+	if err != nil {
+		return nil, append(problems, src.compileError(err))
+	}
+	if err := inspect(proto); err != nil {
+		return nil, append(problems, src.compileError(err))
+	}
+	return &Chunk{File: file, AST: stmts, Proto: proto, src: src}, problems
+}
+
+// compileError gives a problem to what glua.Compile says: "no visible label", "too many local variables".
+func (s *source) compileError(err error) Problem {
+	var ce *glua.CompileError
+	if errors.As(err, &ce) {
+		msg := ce.Message
+		switch {
+		case strings.HasPrefix(msg, "register overflow"), strings.HasPrefix(msg, "too many local"):
+			msg = "this function has too many local variables or too long an expression"
+		}
+		return s.problem(ce.Line, "", 0, "%s", msg)
+	}
+	return Problem{File: s.file, Text: err.Error()}
+}

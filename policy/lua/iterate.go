@@ -1,0 +1,45 @@
+package lua
+
+import glua "github.com/yuin/gopher-lua"
+
+func (s *State) openIterators() {
+	L := s.L
+	next, step := L.NewFunction(baseNext), L.NewFunction(ipairsStep)
+	L.SetGlobal("next", next)
+	L.SetGlobal("pairs", L.NewFunction(func(L *glua.LState) int {
+		t := L.CheckTable(1)
+		L.Push(next)
+		L.Push(t)
+		L.Push(glua.LNil)
+		return 3
+	}))
+	L.SetGlobal("ipairs", L.NewFunction(func(L *glua.LState) int {
+		t := L.CheckTable(1)
+		L.Push(step)
+		L.Push(t)
+		L.Push(glua.LNumber(0))
+		return 3
+	}))
+}
+
+func baseNext(L *glua.LState) int {
+	k, v := L.CheckTable(1).Next(L.Get(2))
+	if k == glua.LNil {
+		L.Push(glua.LNil)
+		return 1
+	}
+	L.Push(k)
+	L.Push(v)
+	return 2
+}
+
+func ipairsStep(L *glua.LState) int {
+	i := L.Get(2).(glua.LNumber) + 1
+	v := L.CheckTable(1).RawGet(i)
+	if v == glua.LNil {
+		return 0
+	}
+	L.Push(i)
+	L.Push(v)
+	return 2
+}
