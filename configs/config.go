@@ -144,10 +144,6 @@ type Log struct {
 	// Level is the least level that is written. debug has the transcript,
 	// without credentials and content.
 	Level string `toml:"level" enum:"debug info warn error"`
-
-	// Quiet are networks whose connections are not logged when they end
-	// without a command: load balancers and health checks.
-	Quiet []netip.Prefix `toml:"quiet"`
 }
 
 // Limits is [limits]. Reaching one is a stated refusal, so most answer 5xx.

@@ -36,6 +36,7 @@ var planned = []struct{ key, value, what string }{
 	{"state.store", "redis", "limits shared over Redis"},
 	{"state.path", "", "limits that outlive a restart"},
 	{"state.url", "", "limits shared over Redis"},
+	{"log.quiet", "", "networks whose connections are not logged"},
 	{"records", "", "decision records"},
 }
 

@@ -2,8 +2,8 @@ package configs
 
 import "slices"
 
-// NeedsRestart says what a reload cannot take over: sockets we listen on and
-// the store that limits live in. next is the file as it is now; an empty
+// NeedsRestart says what a reload cannot take over: sockets we listen on, and
+// what all sessions share. next is the file as it is now; an empty
 // answer means that all else may be put to work.
 func (c *Config) NeedsRestart(next *Config) []Problem {
 	var problems []Problem
@@ -16,6 +16,11 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
 	changed(c.Quarantine == next.Quarantine, "quarantine")
+	changed(slices.Equal(c.DNS.Servers, next.DNS.Servers), "dns")
+	changed(c.Log.Format == next.Log.Format, "log.format")
+	changed(c.Policy.MaxStates == next.Policy.MaxStates, "policy.max_states")
+	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
+	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
 	changed(c.Milter == next.Milter, "milter")
 	return problems
 }
