@@ -1,0 +1,376 @@
+// Package milter_test asks the milter server what a real Postfix asks it.
+package milter_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/moongate/moongate/milter"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/policytest"
+	"github.com/moongate/moongate/test/postfix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A policyServer is a Server whose rules can be changed between two sessions.
+type policyServer struct {
+	mu    sync.Mutex
+	rules *policy.Rules
+	addr  string
+}
+
+func (p *policyServer) use(rules ...*policy.Rule) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules = policy.NewRules("test", rules...)
+}
+
+// serve runs a server until the test ends.
+func serve(t *testing.T) *policyServer {
+	t.Helper()
+	p := &policyServer{rules: policy.NewRules("test")}
+	env, logs := policytest.Env(policy.Milter)
+	env.Engine = policy.EngineFunc(func(*policy.Facts) *policy.Rules { p.mu.Lock(); defer p.mu.Unlock(); return p.rules })
+	srv := &milter.Server{Env: env, Name: "milter"}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.addr = l.Addr().String()
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		srv.Shutdown(ctx)
+		<-done
+		if n := logs.FilterMessage("panic").Len(); n > 0 {
+			t.Errorf("%d panics", n)
+		}
+	})
+	return p
+}
+
+// A client speaks SMTP and keeps a transcript.
+type client struct {
+	t *testing.T
+	c net.Conn
+	r *bufio.Reader
+	b strings.Builder
+}
+
+func dial(t *testing.T, addr string) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	cl := &client{t: t, c: c, r: bufio.NewReader(c)}
+	t.Cleanup(func() {
+		c.Close()
+		if t.Failed() {
+			t.Logf("transcript:\n%s", cl.b.String())
+		}
+	})
+	return cl
+}
+
+// reply reads one reply; its lines are joined by "|".
+func (c *client) reply() string {
+	c.t.Helper()
+	var lines []string
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("read: %v", err)
+		}
+		c.b.WriteString("< " + line)
+		line = strings.TrimRight(line, "\r\n")
+		lines = append(lines, line)
+		if len(line) < 4 || line[3] == ' ' {
+			return strings.Join(lines, "|")
+		}
+	}
+}
+
+func (c *client) say(line string) string {
+	c.t.Helper()
+	c.b.WriteString("> " + line + "\n")
+	fmt.Fprintf(c.c, "%s\r\n", line)
+	return c.reply()
+}
+
+func (c *client) want(prefix, line string) {
+	c.t.Helper()
+	if got := c.say(line); !strings.HasPrefix(got, prefix) {
+		c.t.Errorf("%s: got %q, want %q", line, got, prefix)
+	}
+}
+
+// data sends a message after the 354.
+func (c *client) data(msg string) string {
+	c.t.Helper()
+	if got := c.say("DATA"); !strings.HasPrefix(got, "354") {
+		return got
+	}
+	fmt.Fprint(c.c, msg+".\r\n")
+	return c.reply()
+}
+
+const mail = "From: a@example.net\r\nTo: b@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.net>\r\n" +
+	"X-A: one\r\nSubject:  two blanks\r\n\tand a fold\r\nX-A: two\r\nX-A: three\r\n\r\nHello.\r\n"
+
+// One session with a refused recipient, a good one and the end, a second
+// message, RSET, EHLO again: the rules see client, HELO, sender and arguments
+// at every stage.
+func TestSessionFromPostfix(t *testing.T) {
+	p := serve(t)
+	var mu sync.Mutex
+	var seen []string
+	var rules []*policy.Rule
+	for _, h := range []policy.Hook{policy.Connect, policy.Helo, policy.Mail, policy.Rcpt, policy.Data, policy.Headers, policy.Message, policy.Unknown} {
+		rules = append(rules, policytest.Rule(h, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+			line := fmt.Sprintf("%s %s %s", ev.Hook, s.Remote.Addr(), s.Helo)
+			if tx := s.Tx; tx != nil {
+				line += " " + tx.In.From.Raw
+				for _, p := range tx.In.Params {
+					line += " " + p.Raw
+				}
+				if ev.Rcpt != nil {
+					line += " " + ev.Rcpt.In.Raw
+				}
+				if tx.Message != nil {
+					if f, ok := tx.Message.Header.Get("X-N", 1); ok {
+						line += " " + f.Value()
+					}
+				}
+			} else if ev.Line != nil {
+				line += " " + string(ev.Line)
+			}
+			mu.Lock()
+			seen = append(seen, line)
+			mu.Unlock()
+			if ev.Rcpt != nil && ev.Rcpt.In.Local == "bad" {
+				v := policytest.Reject("100% unknown")
+				v.Reply.Text = append(v.Reply.Text, "second line")
+				return v, nil
+			}
+			return policy.Verdict{}, nil
+		}))
+	}
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
+	p.use(rules...) // not for the connection by which Start sees that Postfix is up
+	c := dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO one.example")
+	c.want("250", "MAIL FROM:<a@example.net> SIZE=300 BODY=8BITMIME")
+	c.want("550-5.7.1 100% unknown|550 5.7.1 second line", "RCPT TO:<bad@example.org>")
+	c.want("250", `RCPT TO:<"a b"@example.org> NOTIFY=NEVER`)
+	if r := c.data("X-N: 1\r\n" + mail); !strings.HasPrefix(r, "250") {
+		t.Errorf("first message: %q", r)
+	}
+	c.want("250", "MAIL FROM:<>")
+	c.want("250", "RSET")
+	c.want("250", "EHLO two.example")
+	c.want("250", "MAIL FROM:<b@example.net>")
+	c.want("250", "RCPT TO:<b@example.org>")
+	if r := c.data("X-N: 2\r\n" + mail); !strings.HasPrefix(r, "250") {
+		t.Errorf("second message: %q", r)
+	}
+	c.want("500", "WIZ ard")
+	c.want("221", "QUIT")
+	mta.Messages(2)
+	first := " 127.0.0.1 one.example <a@example.net> SIZE=300 BODY=8BITMIME"
+	second := " 127.0.0.1 two.example <b@example.net>"
+	want := []string{
+		"connect 127.0.0.1 ", "helo 127.0.0.1 one.example", "mail" + first, "rcpt" + first + " <bad@example.org>", `rcpt` + first + ` <"a b"@example.org>`,
+		"data" + first, "headers" + first + " 1", "message" + first + " 1", "mail 127.0.0.1 one.example <>",
+		"helo 127.0.0.1 two.example", "mail" + second, "rcpt" + second + " <b@example.org>", "data" + second, "headers" + second + " 2", "message" + second + " 2",
+		"unknown 127.0.0.1 two.example WIZ", // Postfix tells the first word
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if d := cmp.Diff(want, seen); d != "" {
+		t.Errorf("the rules saw (-want +got):\n%s", d)
+	}
+}
+
+// Every edit through Postfix gives the bytes and the envelope that the policy
+// wanted: those that the SMTP door would have sent on.
+func TestEditsThroughPostfix(t *testing.T) {
+	header := func(k policy.EditKind, i int, name, value string) policy.Edit {
+		return policy.Edit{Kind: k, Index: i, Name: name, Value: value}
+	}
+	for _, tc := range []struct {
+		name  string
+		edits func(tx *policy.Transaction) []policy.Edit
+	}{
+		{"nothing", func(*policy.Transaction) []policy.Edit { return nil }},
+		{"headers", func(*policy.Transaction) []policy.Edit {
+			return []policy.Edit{
+				header(policy.InsertHeader, 0, "X-Top", " 1"), header(policy.InsertHeader, 0, "X-Higher", "  two blanks"),
+				header(policy.InsertHeader, 5, "X-Middle", " a\r\n\tfold"), header(policy.AddHeader, 0, "X-End", "noblank"),
+				header(policy.ChangeHeader, 2, "X-A", " changed"), header(policy.RemoveHeader, 1, "X-A", ""), header(policy.RemoveHeader, 2, "X-A", ""),
+				header(policy.ChangeHeader, 1, "Subject", " new"), header(policy.AddHeader, 0, "X-A", " four"),
+			}
+		}},
+		{"body", func(*policy.Transaction) []policy.Edit {
+			return []policy.Edit{{Kind: policy.ReplaceBody, Body: bytes.Repeat([]byte("0123456789012345678901234567890123456789\r\n"), 5000)}, header(policy.AddHeader, 0, "X-End", " 1")}
+		}},
+		{"empty body", func(*policy.Transaction) []policy.Edit { return []policy.Edit{{Kind: policy.ReplaceBody}} }},
+		{"envelope", func(tx *policy.Transaction) []policy.Edit {
+			return []policy.Edit{
+				{Kind: policy.SetSender, Path: policytest.Path(t, "new@example.net")},
+				{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[0]},
+				{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: policytest.Path(t, "z@example.org")},
+				{Kind: policy.AddRcpt, Path: policytest.Path(t, `"a b"@example.org`), Params: []policy.Param{{Key: "NOTIFY", Value: "NEVER", Raw: "NOTIFY=NEVER"}}},
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := serve(t)
+			want := make(chan string, 1)
+			p.use(policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+				for _, e := range tc.edits(s.Tx) {
+					if err := s.Tx.Do(e); err != nil {
+						return policy.Verdict{}, err
+					}
+				}
+				b := append(s.Tx.Header().Append(nil), "\r\n"...)
+				if body, ok := s.Tx.Body(); ok {
+					b = append(b, body...)
+				} else {
+					b = append(b, "Hello.\r\n"...)
+				}
+				var to []string
+				for _, r := range s.Tx.Recipients() {
+					to = append(to, r.Out.Raw)
+				}
+				slices.Sort(to) // as Postfix delivers
+				out := s.Tx.Out.From.Raw + " " + strings.Join(to, " ")
+				want <- out + "\n" + string(b)
+				return policy.Verdict{}, nil
+			}))
+			mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
+			c := dial(t, mta.Addr)
+			c.reply()
+			c.want("250", "EHLO one.example")
+			c.want("250", "MAIL FROM:<a@example.net>")
+			c.want("250", "RCPT TO:<b@example.org>")
+			c.want("250", "RCPT TO:<c@example.org>")
+			if r := c.data(mail); !strings.HasPrefix(r, "250") {
+				t.Fatalf("message: %q", r)
+			}
+			c.want("221", "QUIT")
+			msgs := mta.Messages(1)
+			from, _, _ := strings.Cut(msgs[0].From, " ")
+			got := from
+			for _, r := range msgs[0].Rcpts {
+				r, _, _ = strings.Cut(r, "> ")
+				got += " " + strings.TrimSuffix(r, ">") + ">"
+			}
+			got += "\n" + string(msgs[0].Body())
+			if d := cmp.Diff(<-want, got); d != "" {
+				t.Errorf("delivered (-policy +postfix):\n%.3000s", d)
+			}
+		})
+	}
+}
+
+// What a client of Postfix hears for each action at each stage. Where Postfix
+// has its own idea of when a refusal is told, it stands here.
+func TestMatrixThroughPostfix(t *testing.T) {
+	p := serve(t)
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
+	refuse := policytest.Reject("refused by rule")
+	later := policytest.Tempfail("try later")
+	say := func(a policy.Action) policy.Verdict { return policy.Verdict{Action: a} }
+	const no, notNow = "550 5.7.1 refused by rule", "451 4.7.1 try later"
+	type heard map[string]string // by command; the rest is positive
+	for _, tc := range []struct {
+		hook    policy.Hook
+		v       policy.Verdict
+		want    heard
+		deliver bool
+	}{
+		{policy.Connect, refuse, heard{"banner": "554 ", "MAIL": no, "WIZ": no}, false},
+		{policy.Connect, later, heard{"MAIL": notNow, "WIZ": notNow}, false},
+		{policy.Helo, refuse, heard{"MAIL": no, "WIZ": no}, false},
+		{policy.Helo, later, heard{"MAIL": notNow, "WIZ": notNow}, false},
+		{policy.Mail, refuse, heard{"MAIL": no}, false},
+		{policy.Mail, later, heard{"MAIL": notNow}, false},
+		{policy.Mail, say(policy.Accept), nil, true},
+		{policy.Mail, say(policy.Bypass), nil, true},
+		{policy.Mail, say(policy.Discard), nil, false},
+		{policy.Mail, say(policy.Quarantine), nil, false},
+		{policy.Rcpt, refuse, heard{"RCPT": no}, false},
+		{policy.Rcpt, later, heard{"RCPT": notNow}, false},
+		{policy.Rcpt, say(policy.Accept), nil, true},
+		{policy.Rcpt, say(policy.Drop), nil, false},
+		{policy.Data, refuse, heard{"DATA": no}, false},
+		{policy.Data, later, heard{"DATA": notNow}, false},
+		{policy.Data, say(policy.Discard), nil, false},
+		{policy.Headers, refuse, heard{".": no}, false},
+		{policy.Headers, later, heard{".": notNow}, false},
+		{policy.Headers, say(policy.Discard), nil, false},
+		{policy.Headers, say(policy.Accept), nil, true},
+		{policy.Message, refuse, heard{".": no}, false},
+		{policy.Message, later, heard{".": notNow}, false},
+		{policy.Message, say(policy.Discard), nil, false},
+		{policy.Message, say(policy.Quarantine), nil, false},
+		{policy.Message, say(policy.Accept), nil, true},
+		{policy.Unknown, refuse, heard{"WIZ": no}, true},
+		{policy.Unknown, later, heard{"WIZ": notNow}, true},
+	} {
+		name := tc.hook.String() + " " + tc.v.Action.String()
+		p.use(policytest.Always(tc.hook, tc.v))
+		held := strings.Count(mta.Log(), "milter triggers HOLD action")
+		before := len(mta.Inside.Messages())
+		c := dial(t, mta.Addr)
+		check := func(command, got string) (goOn bool) {
+			want := tc.want[command]
+			if want == "" && command == "WIZ" {
+				want = "500 "
+			}
+			if want == "" && (got[0] == '2' || got[0] == '3') || want != "" && strings.HasPrefix(got, want) {
+				return want == ""
+			}
+			t.Errorf("%s: the client hears %q to %s, want %q", name, got, command, want)
+			return false
+		}
+		check("banner", c.reply())
+		check("EHLO", c.say("EHLO one.example"))
+		check("WIZ", c.say("WIZ"))
+		if check("MAIL", c.say("MAIL FROM:<a@example.net>")) && check("RCPT", c.say("RCPT TO:<b@example.org>")) && check("DATA", c.say("DATA")) {
+			fmt.Fprint(c.c, mail+".\r\n")
+			check(".", c.reply())
+		}
+		c.say("QUIT")
+		if tc.v.Action == policy.Quarantine {
+			mta.WaitLog("milter triggers HOLD action")
+			if n := strings.Count(mta.Log(), "milter triggers HOLD action"); n != held+1 {
+				t.Errorf("%s: %d messages on hold, want %d", name, n, held+1)
+			}
+		}
+		want := before
+		if tc.deliver {
+			want++
+		}
+		if got := len(mta.Messages(want)); got != want {
+			t.Errorf("%s: %d messages delivered, want %d", name, got-before, want-before)
+		}
+	}
+}
