@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +19,9 @@ const (
 	IdentityProxy                    // PROXY v2 in front of the greeting
 	IdentityXClient                  // XCLIENT behind EHLO
 )
+
+// Knows reports whether the upstream knows the client and judges it itself.
+func (i Identity) Knows() bool { return i == IdentityProxy || i == IdentityXClient }
 
 // Hop is an upstream MTA: its address, how it is spoken to, and the
 // connections that are open to it. Fields are set before first use.
@@ -39,39 +42,108 @@ type Hop struct {
 
 	Log     *zap.Logger // nil: none
 	Metrics *HopMetrics // nil: nothing is counted
+
+	pool    pool
+	breaker breaker
+	caps    atomic.Pointer[Caps]
 }
 
 // KnowsClient reports whether the upstream judges the client itself, so that
 // our relay guard need not.
-func (h *Hop) KnowsClient() bool {
-	return h.Identity == IdentityProxy || h.Identity == IdentityXClient
+func (h *Hop) KnowsClient() bool { return h.Identity.Knows() }
+
+// Defaults of the fields.
+func (h *Hop) maxConns() int          { return orInt(h.MaxConns, 80) }
+func (h *Hop) wait() time.Duration    { return orTime(h.Wait, 5*time.Second) }
+func (h *Hop) connect() time.Duration { return orTime(h.Connect, 30*time.Second) }
+func (h *Hop) command() time.Duration { return orTime(h.Command, 300*time.Second) }
+func (h *Hop) block() time.Duration   { return orTime(h.Block, 180*time.Second) }
+func (h *Hop) final() time.Duration   { return orTime(h.Final, 360*time.Second) }
+func (h *Hop) maxAge() time.Duration  { return orTime(h.MaxAge, 5*time.Minute) }
+
+func (h *Hop) idleAfter() time.Duration {
+	if h.KnowsClient() {
+		return orTime(h.IdleAfter, 5*time.Second)
+	}
+	return orTime(h.IdleAfter, 60*time.Second)
 }
 
-// HopMetrics counts what the hops do.
-type HopMetrics struct{}
+func (h *Hop) log() *zap.Logger {
+	if h.Log == nil {
+		return zap.NewNop()
+	}
+	return h.Log
+}
 
-var errNotYet = errors.New("not dialled")
+func orInt(n, def int) int {
+	if n > 0 {
+		return n
+	}
+	return def
+}
 
-// Get returns a connection for this client: one from the pool, or a new one.
-// The error is a *HopError.
+func orTime(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
+
+// Get returns a connection for this client: one that waits, or a new one. It
+// waits at most Wait for a free one. The error is a *HopError.
 func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
-	return nil, &HopError{Op: "dial", Reply: hopDown, Err: errNotYet}
+	for {
+		c, err := h.take(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			break
+		}
+		if err := c.settle(ctx); err == nil && c.Alive() && c.serves(f) {
+			h.Metrics.got("reused")
+			return c, nil
+		}
+		h.drop(c) // an idle 421, a restart, or the client has logged in since
+	}
+	if !h.breaker.allow() {
+		h.leave()
+		return nil, &HopError{Op: "dial", Reply: hopDown, Err: errBreaker}
+	}
+	c, err := h.dial(ctx, f)
+	if err != nil {
+		h.leave()
+		h.Metrics.got("failed")
+		return nil, err
+	}
+	h.Metrics.got("dialled")
+	return c, nil
 }
 
-// Probe dials once, to learn the keywords. ServeConn does not wait for it.
-func (h *Hop) Probe(ctx context.Context) error { return errNotYet }
+// Probe dials once, to learn the keywords and to tell the breaker. Call it at
+// start; that the upstream cannot be reached then is no reason not to start.
+func (h *Hop) Probe(ctx context.Context) error {
+	f := &policy.Facts{}
+	c, err := h.dial(ctx, f)
+	if err != nil {
+		return err
+	}
+	c.quit()
+	c.Abort()
+	c.rd.Release()
+	return nil
+}
 
 // Caps returns the keywords of the last EHLO reply, nil before the first dial.
-func (h *Hop) Caps() *Caps { return nil }
+func (h *Hop) Caps() *Caps { return h.caps.Load() }
 
 // Open reports whether the breaker is open: the last dials or greetings
-// failed, and a new client should hear 421 at once.
-func (h *Hop) Open() bool { return false }
-
-// Forget closes the connection kept for that session, if there is one. Called
-// when a session ends.
-func (h *Hop) Forget(sessionID string) {}
-
-// Close closes the idle connections; those in use are closed when they are
-// returned.
-func (h *Hop) Close() error { return nil }
+// failed, and a new client is better told 421 at once. Asking keeps the probes
+// going that close it again.
+func (h *Hop) Open() bool {
+	if !h.breaker.open() {
+		return false
+	}
+	h.breaker.probe(h.Probe)
+	return true
+}

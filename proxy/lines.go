@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -176,6 +177,16 @@ func (l *lines) Park() error {
 		return nil
 	}
 	return l.fill()
+}
+
+// Watch is Park for who is interrupted by SetDeadline and then reads on: a
+// timeout is not final.
+func (l *lines) Watch() error {
+	err := l.Park()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.err = nil
+	}
+	return err
 }
 
 // Release gives the buffer back; what is unread is gone. The reader answers

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// After breakerAfter failures in a row the breaker opens; while it is open one
+// dial in breakerEvery is let through.
+const (
+	breakerAfter = 3
+	breakerEvery = time.Second
+)
+
+// breaker knows whether an upstream can be reached at all. It counts failed
+// dials and greetings, and nothing that an upstream says afterwards. The zero
+// breaker is closed.
+type breaker struct {
+	mu       sync.Mutex
+	failures int       // in a row
+	last     time.Time // of the last dial that was let through
+	stopped  bool
+	cancel   context.CancelFunc // of the probe that is under way
+	probes   sync.WaitGroup
+}
+
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= breakerAfter
+}
+
+// allow reports whether a dial may be tried now.
+func (b *breaker) allow() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.turn()
+}
+
+func (b *breaker) turn() bool {
+	if b.failures < breakerAfter {
+		return true
+	}
+	now := time.Now()
+	if now.Sub(b.last) < breakerEvery {
+		return false
+	}
+	b.last = now
+	return true
+}
+
+func (b *breaker) failed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures++
+	b.last = time.Now()
+}
+
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures = 0
+}
+
+// probe lets dial run beside, if it is time for one and none is under way.
+func (b *breaker) probe(dial func(context.Context) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped || b.cancel != nil || !b.turn() {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.probes.Add(1)
+	go b.run(ctx, dial)
+}
+
+func (b *breaker) run(ctx context.Context, dial func(context.Context) error) {
+	defer b.probes.Done()
+	dial(ctx) // it tells us how it went
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cancel()
+	b.cancel = nil
+}
+
+// stop ends a probe and waits for its end.
+func (b *breaker) stop() {
+	b.mu.Lock()
+	b.stopped = true
+	if b.cancel != nil {
+		b.cancel()
+	}
+	b.mu.Unlock()
+	b.probes.Wait()
+}

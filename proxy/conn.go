@@ -1,0 +1,304 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// conn is a connection to the next hop, past its greeting and EHLO. One
+// goroutine owns it; Abort alone may come from another one.
+type conn struct {
+	hop  *Hop
+	nc   net.Conn
+	rd   *lines
+	poll poller
+	caps *Caps
+	dead atomic.Bool // closed, or to be closed
+
+	out   []byte // commands not written yet
+	sent  []owed // replies that are owed, in order, the unwritten ones' too
+	fresh int    // how many of them are not written yet
+
+	facts *policy.Facts // of Begin
+	id    string
+
+	inMail   bool // MAIL was accepted: a transaction is open
+	inBody   bool // DATA is open
+	authed   bool // AUTH was relayed: it survives RSET and EHLO
+	refusals int  // since the last accepted message
+	mails    int  // the same
+	born     time.Time
+	idle     time.Time // since when, in the pool
+
+	owner policy.Facts // identity proxy and xclient: the client that it was dialled for
+}
+
+var _ Upstream = (*conn)(nil)
+
+// owed is a command whose reply is owed.
+type owed struct {
+	verb string
+	own  bool // of this room: its reply is not for the caller
+}
+
+func (c *conn) Caps() *Caps     { return c.caps }
+func (c *conn) Address() string { return c.hop.Address }
+
+func (c *conn) Begin(f *policy.Facts, id string) { c.facts, c.id = f, id }
+
+var (
+	errOctets  = errors.New("command holds a line end or NUL")
+	errMisuse  = errors.New("command out of turn")
+	errClosed  = errors.New("connection is closed")
+	errStrange = errors.New("reply of the wrong kind")
+)
+
+func (c *conn) Send(verb string, arg []byte) error {
+	if bytes.IndexByte(arg, '\r') >= 0 || bytes.IndexByte(arg, '\n') >= 0 || bytes.IndexByte(arg, 0) >= 0 {
+		return errOctets
+	}
+	if verb == "DATA" || c.inBody {
+		return errMisuse
+	}
+	if verb == "MAIL" && c.hop.Identity == IdentityXForward {
+		c.xforward()
+	}
+	c.queue(owed{verb: verb}, arg)
+	return nil
+}
+
+func (c *conn) queue(cmd owed, arg []byte) {
+	c.out = append(c.out, cmd.verb...)
+	if len(arg) > 0 {
+		c.out = append(append(c.out, ' '), arg...)
+	}
+	c.out = append(c.out, crlf...)
+	c.sent = append(c.sent, cmd)
+	c.fresh++
+}
+
+func (c *conn) Reply(ctx context.Context) (policy.Reply, error) {
+	if len(c.sent) == 0 || c.inBody {
+		return policy.Reply{}, c.broken("reply", errMisuse)
+	}
+	defer c.guard(ctx)()
+	return c.reply(ctx)
+}
+
+// reply writes what is queued and reads replies up to the first that is the
+// caller's.
+func (c *conn) reply(ctx context.Context) (policy.Reply, error) {
+	if err := c.flush(ctx); err != nil {
+		return policy.Reply{}, err
+	}
+	for {
+		cmd := c.sent[0]
+		r, err := c.read(ctx, c.hop.command())
+		if err != nil {
+			return policy.Reply{}, c.lost(ctx, cmd.verb, err)
+		}
+		c.sent = append(c.sent[:0], c.sent[1:]...)
+		if err := c.note(cmd, r); err != nil {
+			return policy.Reply{}, err
+		}
+		if !cmd.own {
+			return r, nil
+		}
+	}
+}
+
+// note keeps account of what a reply means for the state of the connection.
+func (c *conn) note(cmd owed, r policy.Reply) error {
+	if r.Code == 421 {
+		c.dead.Store(true) // RFC 5321 3.8: it is closing
+	}
+	if cmd.own && !r.Positive() {
+		// We composed the command, so it is no verdict on the message; and with
+		// it refused, what follows must not be sent under another's name.
+		return c.said(cmd.verb, r)
+	}
+	if r.Code/100 == 3 && cmd.verb != "AUTH" && cmd.verb != "DATA" && !isBase64(cmd.verb) {
+		return c.said(cmd.verb, r)
+	}
+	switch cmd.verb {
+	case "MAIL":
+		c.mails++
+		c.inMail = c.inMail || r.Positive()
+		c.refused(r)
+	case "RCPT", "DATA":
+		c.refused(r)
+	case "RSET", "HELO", "EHLO":
+		if r.Positive() {
+			c.inMail = false
+		}
+	case "AUTH":
+		c.authed = true
+	}
+	return nil
+}
+
+// isBase64 recognises what stands in the place of a verb in the middle of an
+// AUTH exchange: anything that is no known command's verb is such a line.
+func isBase64(verb string) bool {
+	switch verb {
+	case "MAIL", "RCPT", "RSET", "HELO", "EHLO", "NOOP", "VRFY", "QUIT", "XFORWARD", "XCLIENT":
+		return false
+	}
+	return true
+}
+
+func (c *conn) refused(r policy.Reply) {
+	if r.Refuses() {
+		c.refusals++
+	}
+}
+
+// flush writes the queued commands, in one write. While no reply is awaited,
+// an upstream that has gone or has begun to talk unasked is noticed before.
+func (c *conn) flush(ctx context.Context) error {
+	if c.fresh == 0 {
+		return nil
+	}
+	if c.fresh == len(c.sent) && !c.Alive() {
+		c.Abort()
+		return ErrGone
+	}
+	c.nc.SetWriteDeadline(time.Now().Add(c.hop.block()))
+	_, err := c.nc.Write(c.out)
+	verb := c.sent[0].verb
+	c.out, c.fresh = c.out[:0], 0
+	if err != nil {
+		return c.lost(ctx, verb, err)
+	}
+	return nil
+}
+
+func (c *conn) read(ctx context.Context, within time.Duration) (policy.Reply, error) {
+	c.rd.SetDeadline(time.Now().Add(within))
+	return readReply(c.rd)
+}
+
+// Alive looks at the socket without reading from it: it must be open and
+// silent. What came behind the last reply counts as talk, too.
+func (c *conn) Alive() bool {
+	return !c.dead.Load() && c.rd.Buffered() == 0 && c.rd.err == nil && c.poll.silent()
+}
+
+// guard lets ctx close the socket, which ends whatever waits for it. The
+// function that it returns must be called at the end of the wait.
+func (c *conn) guard(ctx context.Context) func() {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	stop := context.AfterFunc(ctx, c.Abort)
+	return func() { stop() }
+}
+
+func (c *conn) Data(ctx context.Context) (BodyWriter, policy.Reply, error) {
+	if len(c.sent) > 0 || c.inBody {
+		return nil, policy.Reply{}, c.broken("DATA", errMisuse)
+	}
+	stop := c.guard(ctx)
+	c.queue(owed{verb: "DATA"}, nil)
+	r, err := c.reply(ctx)
+	switch {
+	case err != nil:
+		stop()
+		return nil, policy.Reply{}, err
+	case r.Code == 354:
+		c.inBody = true
+		return newBody(ctx, c, stop), r, nil // the body's end stops the guard
+	}
+	stop()
+	if !r.Refuses() {
+		return nil, policy.Reply{}, c.said("DATA", r)
+	}
+	return nil, r, nil
+}
+
+func (c *conn) Abort() {
+	c.dead.Store(true)
+	c.nc.Close()
+}
+
+func (c *conn) Return() {
+	c.facts = nil
+	if c.dead.Load() || c.inBody || len(c.sent) > 0 || !c.Alive() {
+		c.hop.drop(c)
+		return
+	}
+	if !c.fit() {
+		c.quit()
+		c.hop.drop(c)
+		return
+	}
+	if c.inMail {
+		// The reply is read by who takes the connection next.
+		c.queue(owed{verb: "RSET", own: true}, nil)
+		if err := c.flush(context.Background()); err != nil {
+			c.hop.drop(c)
+			return
+		}
+	}
+	c.hop.put(c)
+}
+
+// fit reports whether another transaction may use the connection. A client
+// that collects refusals makes a Postfix slow down for all that come over the
+// same connection, and AUTH outlives RSET and EHLO.
+func (c *conn) fit() bool {
+	if time.Since(c.born) >= c.hop.maxAge() {
+		return false
+	}
+	return c.hop.KnowsClient() || !c.authed && c.refusals < 5 && c.mails < 50
+}
+
+// settle reads what Return left owed.
+func (c *conn) settle(ctx context.Context) error {
+	defer c.guard(ctx)()
+	for len(c.sent) > 0 {
+		r, err := c.read(ctx, c.hop.wait())
+		if err != nil {
+			return err
+		}
+		cmd := c.sent[0]
+		c.sent = c.sent[:0]
+		if err := c.note(cmd, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quit says QUIT, and does not wait for the answer: nothing depends on it.
+func (c *conn) quit() {
+	c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	c.nc.Write([]byte("QUIT\r\n"))
+}
+
+// lost makes an error of a connection that broke while a reply was owed.
+func (c *conn) lost(ctx context.Context, op string, err error) error {
+	c.Abort()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return &HopError{Op: op, Reply: hopDown, Err: fmt.Errorf("connection lost: %w", err)}
+}
+
+// said makes an error of a reply that nobody can use.
+func (c *conn) said(op string, r policy.Reply) error {
+	c.Abort()
+	return &HopError{Op: op, Reply: hopDown, Said: r, Err: errStrange}
+}
+
+func (c *conn) broken(op string, err error) error {
+	c.Abort()
+	return &HopError{Op: op, Reply: hopDown, Err: err}
+}

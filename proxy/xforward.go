@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// Bounds of XFORWARD and XCLIENT in Postfix's XFORWARD_README and
+// XCLIENT_README: a command of 512 octets with its CRLF, a value of 255.
+const (
+	maxXCommand = 510
+	maxXValue   = 255
+)
+
+// unavailable is the value of an attribute that is not known.
+const unavailable = "[UNAVAILABLE]"
+
+// xforward queues what the upstream is to log of the client. Postfix forgets
+// it behind each message, so it goes out before every MAIL, in the same write.
+func (c *conn) xforward() {
+	offered, _ := c.caps.Arg("XFORWARD")
+	line := ""
+	for _, a := range forwardAttrs(c.facts, c.id) {
+		if !hasWord(offered, a[0]) {
+			continue
+		}
+		attr := a[0] + "=" + xtext(a[1])
+		if line != "" && len("XFORWARD ")+len(line)+1+len(attr) > maxXCommand {
+			c.queue(owed{verb: "XFORWARD", own: true}, []byte(line))
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+attr, " ")
+	}
+	if line != "" {
+		c.queue(owed{verb: "XFORWARD", own: true}, []byte(line))
+	}
+}
+
+// forwardAttrs are the attributes and what they are for this client. A client
+// that is not known at all (no Begin) is a stranger.
+func forwardAttrs(f *policy.Facts, id string) [][2]string {
+	if f == nil {
+		f = &policy.Facts{Stranger: true}
+	}
+	source := "LOCAL"
+	if f.Stranger {
+		source = "REMOTE"
+	}
+	return [][2]string{
+		{"NAME", f.PTR},
+		{"ADDR", xaddr(f.Remote)},
+		{"PORT", xport(f.Remote)},
+		{"PROTO", f.Proto},
+		{"HELO", f.Helo},
+		{"IDENT", id},
+		{"SOURCE", source},
+	}
+}
+
+func xaddr(a netip.AddrPort) string {
+	ip := a.Addr().Unmap().WithZone("")
+	switch {
+	case !ip.IsValid():
+		return ""
+	case ip.Is6():
+		return "IPV6:" + ip.String()
+	}
+	return ip.String()
+}
+
+func xport(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return strconv.Itoa(int(a.Port()))
+}
+
+// xtext encodes an attribute's value (RFC 3461 4): whatever a client put into
+// its HELO or its DNS, it stays one value. What is empty or too long is not
+// available.
+func xtext(s string) string {
+	if s == "" || len(s) > maxXValue {
+		return unavailable
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('+')
+			b.WriteByte("0123456789ABCDEF"[c>>4])
+			b.WriteByte("0123456789ABCDEF"[c&15])
+		}
+	}
+	if b.Len() > maxXValue {
+		return unavailable
+	}
+	return b.String()
+}
+
+func hasWord(list, word string) bool {
+	return slices.ContainsFunc(strings.Fields(list), func(w string) bool { return strings.EqualFold(w, word) })
+}
