@@ -209,7 +209,7 @@ func (a *auditLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	if tx.EOL > 0 {
 		e.AddInt(KeyEOL, tx.EOL)
 	}
-	e.AddObject(KeyStages, stageTimes(tx.Stages))
+	e.AddObject(KeyStages, (*stageTimes)(&tx.Stages))
 	e.AddFloat64(KeyMillis, millis(time.Since(tx.Start)))
 	return nil
 }
@@ -281,7 +281,7 @@ func (l filterList) MarshalLogArray(e zapcore.ArrayEncoder) error {
 
 type stageTimes [NumAsked]time.Duration
 
-func (t stageTimes) MarshalLogObject(e zapcore.ObjectEncoder) error {
+func (t *stageTimes) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	for h, d := range t {
 		if d > 0 {
 			e.AddFloat64(hookNames[h], millis(d))
