@@ -24,7 +24,10 @@ type encoder struct {
 	state encodeState
 }
 
-var dots = []byte("..")
+var (
+	dots     = []byte("..")
+	finalDot = []byte(" \r\n.\r\n")
+)
 
 // Write writes a piece of the message.
 func (e *encoder) Write(b []byte) (int, error) {
@@ -86,11 +89,11 @@ func (e *encoder) Write(b []byte) (int, error) {
 func (e *encoder) End() error {
 	switch e.state {
 	case encStart:
-		return e.put([]byte(".\r\n"))
+		return e.put(finalDot[3:])
 	case encCR:
-		return e.put([]byte(" \r\n.\r\n"))
+		return e.put(finalDot)
 	}
-	return e.put([]byte("\r\n.\r\n"))
+	return e.put(finalDot[1:])
 }
 
 func (e *encoder) run(b, then []byte) error {
