@@ -59,14 +59,20 @@ func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []P
 	if Refuses(problems) {
 		return nil, problems
 	}
-	proto, err := glua.Compile(rewrite(stmts, res), file)
+	proto, err := generate(file, stmts, res)
 	if err != nil {
 		return nil, append(problems, src.compileError(err))
 	}
-	if err := inspect(proto); err != nil {
-		return nil, append(problems, src.compileError(err))
-	}
 	return &Chunk{File: file, AST: stmts, Proto: proto, src: src}, problems
+}
+
+// generate is the pass, gopher-lua's compiler, and a look at what it made.
+func generate(file string, stmts []ast.Stmt, res *checked) (*glua.FunctionProto, error) {
+	proto, err := glua.Compile(rewrite(stmts, res), file)
+	if err != nil {
+		return nil, err
+	}
+	return proto, inspect(proto)
 }
 
 // compileError gives a problem to what glua.Compile says: "no visible label", "too many local variables".

@@ -30,19 +30,3 @@ func text(v glua.LValue) string {
 	}
 	return v.String()
 }
-
-// TestPrograms are the programs that gopher-lua gets wrong, and what they give.
-func TestPrograms(t *testing.T) {
-	for _, c := range []struct{ name, src, want string }{
-		{"and of calls into itself", `local function f(x) return x end local ok=true; ok = ok and f(false) and f(true); return ok`, "false"},
-		{"swap", `local a, b = 1, 2; a, b = b, a; return a .. b`, "21"},
-		{"fibonacci", `local a, b = 1, 2; a, b = b, a+b; return a .. b`, "23"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got, err := run(t, c.src)
-			if err != nil || got != c.want {
-				t.Errorf("%s\ngives %q, %v, want %q", c.src, got, err, c.want)
-			}
-		})
-	}
-}

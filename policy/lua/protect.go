@@ -15,6 +15,7 @@ const (
 	protectCost = 300
 	// goPanicText begins what gopher-lua makes of a Go panic in a host function.
 	goPanicText = "runtime error: "
+	applyName   = "(pcall)"
 )
 
 // goPanic carries a Go panic out of the VM, past every pcall: it is our bug and no script may hide it.
@@ -47,8 +48,11 @@ func protect(L *glua.LState, fn *glua.LFunction, args []glua.LValue) (ok bool, v
 	if errors.As(err, &api) {
 		obj = api.Object
 	}
-	if s, isText := obj.(glua.LString); isText && strings.HasPrefix(string(s), goPanicText) {
-		panic(&goPanic{text: string(s), stack: StateOf(L).trace()})
+	if s, isText := obj.(glua.LString); isText {
+		if strings.HasPrefix(string(s), goPanicText) {
+			panic(&goPanic{text: string(s), stack: StateOf(L).trace()})
+		}
+		obj = glua.LString(strings.TrimPrefix(string(s), applyName+":1: ")) // pcall(error, "x"): no line raised it
 	}
 	if m.stop != nil {
 		L.Error(obj, 0)
@@ -115,7 +119,7 @@ func pushResults(L *glua.LState, ok bool, vals []glua.LValue) int {
 
 // applyProto is function(f, ...) return f(...) end, made once the package's settings of gopher-lua stand.
 var applyProto = sync.OnceValue(func() *glua.FunctionProto {
-	chunk, problems := Compile("pcall", []byte("return function(f, ...) return f(...) end"), nil)
+	chunk, problems := Compile(applyName, []byte("return function(f, ...) return f(...) end"), nil)
 	if Refuses(problems) {
 		panic(problems[0].Error())
 	}
