@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// checkData checks DATA. RFC 5321 4.1.1.4, RFC 2920 3.1: a client that
+// pipelines may send it although no recipient was taken.
+func (s *session) checkData(k *call) *policy.Reply {
+	tx := s.policy.Tx
+	switch {
+	case tx == nil:
+		return &replyNeedMail
+	case len(k.arg) > 0:
+		return &replyNoArg
+	}
+	asked, live, dropped := 0, 0, 0
+	for _, r := range tx.Rcpts {
+		switch {
+		case r.Added:
+			continue
+		case r.State == policy.RcptDropped:
+			dropped++
+		case r.State != policy.RcptRefused:
+			live++
+		}
+		asked++
+	}
+	switch {
+	case asked == 0:
+		return &replyNeedRcpt
+	case live+dropped == 0:
+		return &replyNoRcpts
+	case live == 0: // docs/mail.md 22: all dropped is a discard
+		s.dropped = true
+	}
+	return nil
+}
+
+// data takes the message. Where nothing can act any more, the upstream is asked
+// for DATA first and its 354 is the client's; else ours goes out now, and the
+// upstream's answer to DATA is part of the answer to the dot.
+func (s *session) data(k *call, v policy.Verdict) {
+	if v.Swallows() {
+		s.swallow = v
+	}
+	in := newIntake(s)
+	goAhead := replyGoAhead
+	if !s.swallow.Swallows() && !s.dropped && !s.policy.Wants(policy.Headers) && !s.policy.Wants(policy.Message) {
+		w, r, o := s.openData()
+		if o != nil {
+			o.Reply = s.say(k.verb, o.Reply, o.By, nil, o.Cause)
+			s.finish(o)
+			return
+		}
+		in.open, goAhead = w, r
+	}
+	s.out.add(&goAhead)
+	if s.out.flush() != nil {
+		in.drop()
+		s.gone("connection lost")
+		return
+	}
+	if err := in.read(); err != nil {
+		in.drop()
+		s.bodyFailed(err)
+		return
+	}
+	s.whole = true
+	o := in.end()
+	s.whole = false
+	s.conclude(in, o)
+}
+
+// conclude answers the final dot and ends the transaction. This is the only
+// place where a message is answered: with the upstream's own reply, a refusal,
+// or the 250 of a discard or quarantine that the log names.
+func (s *session) conclude(in *intake, o *policy.Outcome) {
+	in.drop()
+	o.Size = in.size
+	if tx := s.policy.Tx; tx != nil {
+		tx.EOL = in.dec.EOL
+	}
+	s.srv.Metrics.body(in.size, in.dec.EOL > 0)
+	if o.Action == policy.Continue { // nobody is there to hear it
+		s.finish(o)
+		s.close("connection lost")
+		return
+	}
+	if o.Verdict.Refuses() {
+		s.delay(o.Verdict)
+	}
+	o.Reply = s.say("DATA", o.Reply, o.By, nil, o.Cause)
+	if !s.queued() && s.out.flush() != nil && !o.Reply.Refuses() || s.watch.gone.Load() {
+		o.Cause = "250 not confirmed"
+	}
+	if o.Verdict.Close {
+		s.close("policy")
+	}
+	s.finish(o)
+	if in.dec.Doubtful {
+		// What follows an end that others do not see may be a part of the
+		// message: it is never taken for commands. docs/mail.md 13.
+		s.close("doubtful end of data")
+	}
+}
+
+// bodyFailed ends a session whose message did not come whole. The rest is never
+// read: it is a part of a message, not commands.
+func (s *session) bodyFailed(err error) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.out.add(&replyTimeout)
+		s.gone("timeout in DATA")
+	case errors.Is(err, errFlood):
+		s.out.add(&replyTimeout)
+		s.gone("too much data behind a refusal")
+	case s.hard.Err() != nil:
+		s.gone("server closed")
+	case errors.Is(err, io.EOF):
+		s.gone("connection lost in DATA")
+	default:
+		s.gone("connection lost in DATA: " + err.Error())
+	}
+}
+
+// gone ends a transaction and its session: the client went away.
+func (s *session) gone(cause string) {
+	s.srv.Metrics.clientGone()
+	s.relay.abort()
+	s.finish(&policy.Outcome{By: policy.ByClient, Cause: cause})
+	s.close(cause)
+}
+
+// finalReply is what the upstream's reply to the final dot comes to.
+func (s *session) finalReply(w BodyWriter) *policy.Outcome {
+	if s.policy.Ctx.Err() != nil { // docs/mail.md 12: a reset before the dot ends the message
+		s.relay.abort()
+		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
+	}
+	s.wait()
+	r, err := w.End(context.WithoutCancel(s.hard))
+	s.proceed()
+	s.relay.open, s.relay.body = false, nil
+	if err != nil {
+		s.relay.abort()
+		return hopFailed(err)
+	}
+	if r.Positive() {
+		o := outcome(r, policy.ByUpstream, "")
+		o.QueuedAs = queuedAs(r)
+		return o
+	}
+	o := s.hopSaid(r)
+	if r.Code == 421 || r.Code < 400 {
+		s.relay.abort()
+	}
+	return o
+}
+
+// swallowed is the end of a message that goes nowhere by a decision of the
+// policy: our own 250.
+func (s *session) swallowed(v policy.Verdict) *policy.Outcome {
+	o := &policy.Outcome{Action: v.Action, Reply: replyTaken, By: source(v), Verdict: v}
+	if v.Action != policy.Quarantine {
+		return o
+	}
+	s.wait()
+	id, err := s.set.Env.Keeper.Keep(s.policy.Ctx, s.policy.Tx, v)
+	s.proceed()
+	if err != nil {
+		o := outcome(replyNoSpace, policy.ByMoongate, "quarantine: "+err.Error())
+		o.Verdict.Rule = v.Rule
+		return o
+	}
+	o.Kept = id
+	return o
+}
+
+// nobodyLeft is the end of a message without recipients: the policy dropped or
+// removed them all.
+func nobodyLeft() *policy.Outcome {
+	return &policy.Outcome{Action: policy.Discard, Reply: replyTaken, By: policy.ByPolicy, Cause: "no recipient is left"}
+}
+
+// readBy sets when the next read of the body ends.
+func (s *session) readBy() {
+	s.conn.SetReadDeadline(time.Now().Add(s.set.Timeouts.Data))
+}

@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"strconv"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// sizeMargin is how much less than the upstream's SIZE we announce: edits add
+// to a message.
+const sizeMargin = 64 << 10
+
+// relayed are the keywords that are the upstream's to offer: announced only if
+// it has them. docs/mail.md 19.
+var relayed = []string{"8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
+
+// offer is what our EHLO reply announces: what we support, met with what the
+// upstream said last. Before it was ever dialled nothing of it is promised.
+func (s *Settings) offer(upstream *Caps) *Caps {
+	size := s.Limits.Size
+	if n := upstream.Size(); n > 0 {
+		if n > 2*sizeMargin {
+			n -= sizeMargin
+		}
+		size = min(size, n)
+	}
+	c := NewCaps("PIPELINING", "SIZE "+strconv.FormatInt(size, 10))
+	for _, key := range relayed {
+		if upstream.Has(key) {
+			c.list = append(c.list, capability{key: key})
+		}
+	}
+	return c
+}
+
+// checkHelo checks the argument of HELO and EHLO. RFC 5321 4.1.1.1 wants a
+// domain or an address literal; by choice anything printable passes, as the
+// policy judges it.
+func (s *session) checkHelo(k *call) *policy.Reply {
+	if len(k.arg) == 0 || len(k.arg) > 255 {
+		return &replyHeloArg
+	}
+	for _, c := range k.arg {
+		if c <= ' ' {
+			return &replyHeloArg
+		}
+	}
+	// RFC 5321 4.1.4: EHLO ends a transaction as RSET does. Each is asked anew.
+	s.forgetTransaction(k.verb)
+	s.policy.Helo, s.policy.Proto = string(k.arg), "SMTP"
+	if k.verb == "EHLO" {
+		s.policy.Proto = "ESMTP"
+	}
+	s.greeted = false
+	return nil
+}
+
+// helo answers HELO and EHLO.
+func (s *session) helo(k *call, _ policy.Verdict) {
+	s.greeted = true
+	if k.verb == "HELO" {
+		s.offered = nil
+		s.answer(k.verb, policy.Reply{Code: 250, Text: []string{s.set.Hostname}}, policy.ByMoongate, nil)
+		return
+	}
+	s.offered = s.set.offer(s.upstreamCaps())
+	s.answer(k.verb, policy.Reply{Code: 250, Text: append([]string{s.set.Hostname}, s.offered.Lines()...)}, policy.ByMoongate, nil)
+}
+
+// upstreamCaps are the keywords of the upstream as it was last seen. If it was
+// never seen, this client waits for the first look: a promise that is not made
+// now is missing for the whole session.
+func (s *session) upstreamCaps() *Caps {
+	if c := s.set.Hop.Caps(); c != nil || s.set.Hop.Open() {
+		return c
+	}
+	s.wait()
+	s.set.Hop.Probe(s.policy.Ctx)
+	s.proceed()
+	return s.set.Hop.Caps()
+}

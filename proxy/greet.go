@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// A client that was refused at connect may say this much, for this long, and
+// hears 503 to all of it until QUIT (RFC 5321 3.1).
+const (
+	refusedCommands = 5
+	refusedTime     = 10 * time.Second
+)
+
+// greet asks about the connection and says the banner. It returns false if
+// there is nothing more to say.
+func (s *session) greet() bool {
+	if f := s.set.Resolve; f != nil && s.policy.PTR == "" && s.policy.Remote.IsValid() {
+		s.wait()
+		s.policy.PTR = f(s.policy.Ctx, s.policy.Remote.Addr().Unmap())
+		s.proceed()
+	}
+	v := s.ask(policy.Connect)
+	s.delay(v)
+	if v.Refuses() {
+		s.turnAway(v)
+		return false
+	}
+	if s.set.Hop.Open() {
+		s.say("", replyDown, policy.ByMoongate, nil, "upstream down")
+		s.close("upstream down")
+		return false
+	}
+	s.pause(s.set.DelayBanner)
+	s.out.add(&policy.Reply{Code: 220, Text: []string{s.set.Hostname + " ESMTP"}})
+	return true
+}
+
+// turnAway refuses a client at the door: after 421 the connection ends, after
+// 5xx the client is to say QUIT. docs/mail.md 23.
+func (s *session) turnAway(v policy.Verdict) {
+	r := v.Reply
+	if r.Code/100 == 4 && r.Code != 421 { // RFC 5321 3.1: 220, 554 and 421 are possible here
+		r.Code = 421
+	}
+	s.say("", r, source(v), nil, "")
+	if r.Code == 421 || v.Close {
+		s.close("refused")
+		return
+	}
+	if s.out.flush() != nil {
+		s.close("connection lost")
+		return
+	}
+	s.conn.SetReadDeadline(time.Now().Add(refusedTime))
+	for range refusedCommands {
+		line, err := s.in.Line(maxCommand)
+		if err != nil && line == nil {
+			break
+		}
+		if verb, _ := splitCommand(line); string(verb) == "QUIT" {
+			s.out.add(&replyBye)
+			break
+		}
+		s.out.add(&replyOnlyQuit)
+		if s.out.flush() != nil {
+			break
+		}
+	}
+	s.close("refused")
+}

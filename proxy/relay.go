@@ -1,0 +1,359 @@
+package proxy
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// relay is the upstream's side of a transaction: what it was told so far, and
+// which of its replies the client is still owed.
+type relay struct {
+	up       Upstream        // nil: not dialled, or lost
+	body     BodyWriter      // DATA is open
+	open     bool            // the upstream accepted a MAIL that has neither ended nor been reset
+	from     policy.Path     // of that MAIL
+	told     []toldRcpt      // the recipients that it accepted, in order
+	awaited  []awaited       // commands whose replies are outstanding, in order
+	refused  *policy.Outcome // a held MAIL was refused: each RCPT hears this
+	redialed bool            // it was lost once in this transaction, unseen by the client
+	size     int64           // of the message as it goes on, once that is known
+}
+
+type toldRcpt struct {
+	rcpt *policy.Recipient
+	raw  string // the path as it was told
+}
+
+// awaited is a command that went upstream. silent: the client has heard its
+// answer already (a held MAIL).
+type awaited struct {
+	verb   string
+	rcpt   *policy.Recipient
+	silent bool
+}
+
+// maxRedials bounds how often a dead connection is replaced before a
+// transaction is open; once it is, it happens once (docs/mail.md 11).
+const maxRedials = 3
+
+// outcome is the end of a transaction, or of a command, by its reply.
+func outcome(r policy.Reply, by policy.Source, cause string) *policy.Outcome {
+	o := &policy.Outcome{Reply: r, By: by, Cause: cause}
+	switch r.Code / 100 {
+	case 2:
+		o.Action = policy.Accept
+	case 4:
+		o.Action = policy.Tempfail
+	case 5:
+		o.Action = policy.Reject
+	}
+	return o
+}
+
+// hopFailed is what an error of the upstream means to the client.
+func hopFailed(err error) *policy.Outcome {
+	var he *HopError
+	if !errors.As(err, &he) {
+		return outcome(replyTrouble, policy.ByMoongate, err.Error())
+	}
+	by := policy.ByMoongate
+	if he.Reply.Raw != nil {
+		by = policy.ByUpstream
+	}
+	o := outcome(he.Reply, by, he.Error())
+	o.Ambiguous = he.Ambiguous
+	return o
+}
+
+// hopSaid is what a refusal of the upstream means to the client: word for
+// word, but for refusals that tell of a fault between the two of us.
+// docs/mail.md 11 and 20.
+func (s *session) hopSaid(r policy.Reply) *policy.Outcome {
+	switch {
+	case r.Code == 421 && !s.set.Hop.Identity.Knows():
+		return outcome(hopBusy, policy.ByMoongate, r.String())
+	case r.Code < 400 && r.Code/100 != 2, ourFault(r.Code):
+		return outcome(replyTrouble, policy.ByMoongate, "upstream: "+r.String())
+	}
+	return outcome(r, policy.ByUpstream, "")
+}
+
+// dial gets a connection for this transaction.
+func (s *session) dial() *policy.Outcome {
+	if s.relay.up != nil {
+		return nil
+	}
+	s.wait()
+	up, err := s.set.Hop.Get(s.policy.Ctx, &s.policy.Facts)
+	s.proceed()
+	if err != nil {
+		return hopFailed(err)
+	}
+	tx := s.policy.Tx
+	if o := s.fits(up.Caps()); o != nil {
+		up.Return()
+		return o
+	}
+	s.relay.up, tx.Upstream = up, up.Address()
+	up.Begin(&s.policy.Facts, tx.ID)
+	return nil
+}
+
+// fits reports whether the upstream that answered has what was announced for
+// it and is used. docs/mail.md 19.
+func (s *session) fits(c *Caps) *policy.Outcome {
+	for _, p := range s.policy.Tx.In.Params {
+		if !c.Has(mailParams[p.Key].cap) && !harmless(p) {
+			return outcome(replyTrouble, policy.ByMoongate, "upstream does not offer "+p.Key)
+		}
+	}
+	return nil
+}
+
+// harmless parameters may be left out for an upstream that does not know them.
+func harmless(p policy.Param) bool {
+	return p.Key == "SIZE" || p.Key == "BODY" && (p.Value == "7BIT" || p.Value == "7bit")
+}
+
+// sendMail queues MAIL as the transaction has it now.
+func (s *session) sendMail() {
+	tx, caps := s.policy.Tx, s.relay.up.Caps()
+	b := append([]byte("FROM:"), tx.Out.From.Raw...)
+	for _, p := range tx.Out.Params {
+		switch {
+		case !caps.Has(mailParams[p.Key].cap):
+		case p.Key == "SIZE" && s.relay.size > 0: // RFC 1870 6.1: of what is sent, not of what came
+			b = strconv.AppendInt(append(b, " SIZE="...), s.relay.size, 10)
+		default:
+			b = append(append(b, ' '), p.Raw...)
+		}
+	}
+	s.relay.from = tx.Out.From
+	s.relay.up.Send("MAIL", b)
+}
+
+// sendRcpt queues RCPT for a recipient.
+func (s *session) sendRcpt(r *policy.Recipient, raw string) {
+	dsn := s.relay.up.Caps().Has("DSN")
+	b := append([]byte("TO:"), raw...)
+	for _, p := range r.Params {
+		if dsn || rcptParams[p.Key].cap != "DSN" {
+			b = append(append(b, ' '), p.Raw...)
+		}
+	}
+	if dsn && r.Added {
+		// An archive mailbox must not bounce to the outside.
+		if _, ok := policy.FindParam(r.Params, "NOTIFY"); !ok {
+			b = append(b, " NOTIFY=NEVER"...)
+		}
+	}
+	if dsn && !r.Added && raw != r.In.Raw && r.In.Domain != "" {
+		// RFC 3461 4.2: a report names the recipient that the sender knows.
+		if _, ok := policy.FindParam(r.Params, "ORCPT"); !ok {
+			b = appendXtext(append(b, " ORCPT=rfc822;"...), r.In.Address)
+		}
+	}
+	s.relay.up.Send("RCPT", b)
+}
+
+// appendXtext: RFC 3461 4.
+func appendXtext(b []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
+			b = append(b, c)
+		} else {
+			b = append(b, '+', hex[c>>4], hex[c&15])
+		}
+	}
+	return b
+}
+
+// relayMail sends MAIL and leaves its reply outstanding. silent: the client has
+// its answer already.
+func (s *session) relayMail(silent bool) *policy.Outcome {
+	if o := s.dial(); o != nil {
+		return o
+	}
+	s.sendMail()
+	s.await(awaited{verb: "MAIL", silent: silent})
+	return nil
+}
+
+// relayRcpt sends RCPT and leaves its reply outstanding.
+func (s *session) relayRcpt(r *policy.Recipient) *policy.Outcome {
+	if s.relay.up == nil && len(s.relay.told) > 0 {
+		if o := s.revive(nil); o != nil { // lost at the recipient before this one
+			return o
+		}
+	}
+	if !s.relay.open && len(s.relay.awaited) == 0 { // a held MAIL
+		if o := s.relayMail(true); o != nil {
+			return o
+		}
+	}
+	s.sendRcpt(r, r.Out.Raw)
+	s.await(awaited{verb: "RCPT", rcpt: r})
+	return nil
+}
+
+// await notes an outstanding reply. RFC 2920 3.1: who does not announce
+// PIPELINING is told one command at a time.
+func (s *session) await(a awaited) {
+	s.relay.awaited = append(s.relay.awaited, a)
+	if !a.silent && !s.relay.up.Caps().Has("PIPELINING") {
+		s.collect()
+	}
+}
+
+// reply waits for the next reply of the upstream.
+func (s *session) reply() (policy.Reply, error) {
+	s.wait()
+	r, err := s.relay.up.Reply(s.policy.Ctx)
+	s.proceed()
+	return r, err
+}
+
+// collect reads the outstanding replies and gives each to the client.
+func (s *session) collect() {
+	if len(s.relay.awaited) == 0 {
+		return
+	}
+	group := s.relay.awaited
+	s.relay.awaited = nil
+	for i := 0; i < len(group); i++ {
+		a := group[i]
+		if s.relay.up == nil { // lost on the way, or MAIL was refused
+			s.answerLost(a)
+			continue
+		}
+		r, err := s.reply()
+		var o *policy.Outcome
+		switch {
+		case errors.Is(err, ErrGone):
+			if o = s.revive(group[i:]); o == nil {
+				i--
+				continue
+			}
+		case err != nil:
+			o = hopFailed(err)
+			s.relay.abort()
+		default:
+			o = s.hopSaid(r)
+			if r.Code == 421 {
+				s.relay.abort()
+			}
+		}
+		s.deliverReply(a, o)
+	}
+	s.relay.awaited = group[:0]
+}
+
+// deliverReply gives the client what became of a command.
+func (s *session) deliverReply(a awaited, o *policy.Outcome) {
+	switch {
+	case a.verb == "MAIL" && o.Action == policy.Accept:
+		s.relay.open = true
+	case a.verb == "MAIL":
+		s.relay.open = false
+		s.relay.refused = o
+	case s.relay.refused != nil: // its RCPT was on the way already
+		s.answerLost(a)
+		return
+	case o.Action == policy.Accept:
+		s.relay.told = append(s.relay.told, toldRcpt{a.rcpt, a.rcpt.Out.Raw})
+	}
+	if a.silent {
+		return
+	}
+	s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
+	if a.verb == "MAIL" && s.policy.Tx == nil {
+		s.relay.settleDown()
+	}
+}
+
+// answerLost answers a command that the upstream cannot answer any more.
+func (s *session) answerLost(a awaited) {
+	switch o := s.relay.refused; {
+	case a.silent:
+	case s.policy.Tx == nil: // its MAIL was refused
+		s.say(a.verb, replyNeedMail, policy.ByMoongate, nil, "")
+	case o != nil:
+		s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
+	default:
+		s.say(a.verb, replyTrouble, policy.ByMoongate, a.rcpt, "upstream lost")
+	}
+}
+
+// revive replaces a connection that was gone while nothing was awaited of it:
+// the envelope is said again, unseen by the client, then what was queued.
+// docs/mail.md 11.
+func (s *session) revive(queued []awaited) *policy.Outcome {
+	r := &s.relay
+	r.abort()
+	if r.redialed {
+		return outcome(replyTrouble, policy.ByMoongate, "upstream lost again")
+	}
+	open := len(r.told) > 0 || r.open
+	r.redialed = open
+	s.srv.Metrics.redialed()
+	if o := s.dial(); o != nil {
+		return o
+	}
+	if open {
+		if o := s.replayTold(); o != nil {
+			r.abort()
+			return outcome(replyTrouble, policy.ByMoongate, "replay refused: "+o.Reply.String())
+		}
+	}
+	for _, a := range queued {
+		if a.verb == "MAIL" {
+			s.sendMail()
+		} else {
+			s.sendRcpt(a.rcpt, a.rcpt.Out.Raw)
+		}
+	}
+	return nil
+}
+
+// abort closes the connection, whatever is open in it: no dot, RSET or QUIT.
+func (r *relay) abort() {
+	if r.body != nil {
+		r.body.Abort()
+		r.body = nil
+	}
+	if r.up != nil {
+		r.up.Abort()
+		r.up.Return() // its place is free
+		r.up = nil
+	}
+	r.open = false
+}
+
+// settleDown gives the connection back at the end of a transaction; the next
+// one starts from nothing. A transaction that is still open upstream is reset
+// there by Return.
+func (r *relay) settleDown() {
+	if r.body != nil {
+		r.abort()
+	}
+	if r.up != nil {
+		r.up.Return()
+	}
+	*r = relay{told: r.told[:0], awaited: r.awaited[:0]}
+}
+
+// resetUpstream ends a transaction that the upstream has open and that will not
+// be sent.
+func (s *session) resetUpstream() {
+	if s.relay.up == nil || !s.relay.open {
+		return
+	}
+	s.relay.up.Send("RSET", nil)
+	if r, err := s.reply(); err != nil || !r.Positive() {
+		s.relay.abort()
+	}
+	s.relay.open = false
+}

@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+)
+
+// Settings are what the operator chose for a front door. They are not changed
+// once a session has them. Zero values mean the defaults that are named.
+type Settings struct {
+	Hostname string        // our name in the banner and in Received lines; required
+	Env      *policy.Env   // required
+	Hop      *Hop          // the upstream; required
+	Spool    *message.Pool // for messages that are held; nil: 64 KiB in memory each, no bound
+
+	Domains     []string       // recipient domains for strangers
+	Networks    []netip.Prefix // clients that are no strangers, besides loopback
+	RejectBare  bool           // answer 550 5.5.2 to a message with bare CR or LF, instead of repairing it
+	Received    string         // "auto" (the default), "always", "never"
+	HoldMail    bool           // MAIL goes upstream with the first recipient that the policy let pass
+	DelayBanner time.Duration  // wait this long before the banner
+
+	// Resolve returns the forward-confirmed name of a client, "" if there is
+	// none. It is asked before connect rules run; nil: nobody is asked.
+	Resolve func(ctx context.Context, a netip.Addr) string
+
+	Limits   Limits
+	Timeouts Timeouts
+
+	domains map[string]bool
+}
+
+// Limits bound what one client and all of them may take.
+type Limits struct {
+	Size        int64 // octets of a message; default 50 MB
+	Recipients  int   // of one message; default 1000
+	Header      int   // octets of a header block; default 1 MB
+	Line        int   // octets of a body line; default 1 MB
+	Errors      int   // refused commands before 421; default 20
+	Connections int   // sessions at once; default 1000
+	PerNetwork  int   // of them, from one /24 or /64; 0: no limit
+}
+
+// Timeouts bound what a client may take. The upstream's are the Hop's.
+type Timeouts struct {
+	Idle  time.Duration // between commands; default 300 s, 10 s under stress
+	Data  time.Duration // between two reads of a message; default 180 s
+	Write time.Duration // for one write of replies; default 60 s
+}
+
+// stressIdle is Timeouts.Idle while nearly all connections are taken.
+const stressIdle = 10 * time.Second
+
+// prepared is a copy with the defaults filled in.
+func (s Settings) prepared() *Settings {
+	def(&s.Limits.Size, 50<<20)
+	def(&s.Limits.Recipients, 1000)
+	def(&s.Limits.Header, 1<<20)
+	def(&s.Limits.Line, 1<<20)
+	def(&s.Limits.Errors, 20)
+	def(&s.Limits.Connections, 1000)
+	def(&s.Timeouts.Idle, 300*time.Second)
+	def(&s.Timeouts.Data, 180*time.Second)
+	def(&s.Timeouts.Write, 60*time.Second)
+	def(&s.Received, "auto")
+	if s.Spool == nil {
+		s.Spool = &message.Pool{MaxMemory: 64 << 10}
+	}
+	s.domains = make(map[string]bool, len(s.Domains))
+	for _, d := range s.Domains {
+		s.domains[strings.ToLower(strings.TrimSuffix(d, "."))] = true
+	}
+	return &s
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// stranger reports whether a client is one by its address. A client without
+// one came over a unix socket, which has its own guard: the file's mode.
+func (s *Settings) stranger(a netip.Addr) bool {
+	if !a.IsValid() {
+		return false
+	}
+	a = a.Unmap()
+	if a.IsLoopback() {
+		return false
+	}
+	for _, n := range s.Networks {
+		if n.Contains(a) {
+			return false
+		}
+	}
+	return true
+}

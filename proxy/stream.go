@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+)
+
+// stream is the way of a body that nobody has to see whole: DATA is opened
+// upstream when the header was judged, and the body flows through.
+type stream struct {
+	s     *session
+	msg   *message.Message
+	w     BodyWriter
+	ended bool
+}
+
+// begin opens DATA, unless it is open already, and sends the header.
+func (st *stream) begin() *policy.Outcome {
+	s := st.s
+	s.addReceived()
+	if st.w == nil {
+		if len(s.policy.Tx.Recipients()) == 0 {
+			return nobodyLeft()
+		}
+		w, _, o := s.openData()
+		if o != nil {
+			st.ended = true
+			return o
+		}
+		st.w = w
+	}
+	return st.write(s.headerOut(st.msg))
+}
+
+func (st *stream) write(b []byte) *policy.Outcome {
+	if len(b) == 0 {
+		return nil
+	}
+	st.s.wait()
+	_, err := st.w.Write(b)
+	st.s.proceed()
+	if err != nil {
+		return hopFailed(err)
+	}
+	return nil
+}
+
+func (st *stream) end() *policy.Outcome {
+	st.ended = true
+	return st.s.finalReply(st.w)
+}
+
+// drop closes the connection: an abandoned DATA ends with no dot.
+func (st *stream) drop() {
+	if !st.ended {
+		st.ended = true
+		st.s.relay.abort()
+	}
+}
+
+// headerOut is the header as it goes on, with the empty line behind it.
+func (s *session) headerOut(m *message.Message) []byte {
+	h := s.policy.Tx.Header()
+	b := h.Append(make([]byte, 0, h.Size()+2))
+	if m.Blank {
+		b = append(b, crlf...)
+	}
+	return b
+}
+
+// sink is the way of a body that goes nowhere: it was discarded, or every
+// recipient was dropped.
+type sink struct{ s *session }
+
+func (k *sink) write([]byte) *policy.Outcome { return nil }
+
+func (k *sink) end() *policy.Outcome {
+	if k.s.swallow.Swallows() {
+		return k.s.swallowed(k.s.swallow)
+	}
+	return nobodyLeft()
+}
+
+func (k *sink) drop() {}
