@@ -1,0 +1,5 @@
+//go:build !race
+
+package moongate
+
+const raceEnabled = false
