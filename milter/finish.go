@@ -132,6 +132,8 @@ func (c *conn) conclude(o *policy.Outcome) error {
 	}
 	if err != nil {
 		o = &policy.Outcome{By: policy.ByClient, Cause: err.Error(), Size: o.Size, Verdict: o.Verdict}
+	} else {
+		c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", Reply: o.Reply, By: o.By, Cause: o.Cause})
 	}
 	c.s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
 	c.forget()

@@ -131,7 +131,9 @@ func (c *conn) answer(ev *policy.Event, verb string, v policy.Verdict) error {
 	} else {
 		err = c.goOn(ev.Hook)
 	}
-	if err == nil && (v.Refuses() || verb != "CONNECT") {
+	// A connection that is let in is no command, and DATA is answered when the
+	// message is.
+	if err == nil && (v.Refuses() || verb != "CONNECT" && verb != "DATA") {
 		c.s.Tell(&told)
 	}
 	return err

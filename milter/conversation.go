@@ -1,0 +1,377 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-milter"
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/milter/wire"
+	"github.com/moongate/moongate/policy"
+)
+
+// A conversation is a filter's side of one session. The session's goroutine
+// owns it.
+//
+// A failure costs the message under way, or the commands up to the next MAIL,
+// and no more: there the filter is dialled again and told who the client is.
+type conversation struct {
+	f    *Filter
+	link *link // nil: not connected
+
+	greeted bool           // HELO was said on this link, and for this message
+	content bool           // a message was begun and has not ended
+	done    bool           // the filter wants to hear no more of this session
+	skip    bool           // of this message
+	late    policy.Verdict // decided where it could not be told
+	failed  error          // why this message is not asked about
+}
+
+var errNothing = errors.New("milter: nothing to say")
+
+// Eval implements policy.Evaluator. Whatever happens to the filter is its
+// on_error: it returns no error.
+func (c *conversation) Eval(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	v := c.eval(ctx, s, ev)
+	if c.f.Shadow && v.Decided() {
+		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
+			zap.String(policy.KeyFilter, c.f.Name()), zap.String(policy.KeyVerdict, v.Action.String()),
+			zap.String(policy.KeyReply, v.Reply.String()), zap.String(policy.KeyReason, v.Reason))
+		v = policy.Verdict{}
+	}
+	return v, nil
+}
+
+func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.Event) policy.Verdict {
+	switch ev.Hook {
+	case policy.Mail:
+		c.reset()
+		if c.f.When != nil && !c.f.When(s) {
+			c.skip = true
+		}
+	case policy.Auth, policy.Vrfy, policy.Headers: // a milter has no such question; the header goes with the body
+		return policy.Verdict{}
+	}
+	switch {
+	case c.done || c.skip:
+		return policy.Verdict{}
+	case c.failed != nil:
+		return c.onError(s, ev.Hook)
+	case c.late.Decided() && ev.Hook >= policy.Data:
+		return c.late
+	}
+	v, err := c.ask(ctx, s, ev)
+	if err != nil {
+		return c.fail(s, ev.Hook, err)
+	}
+	return v
+}
+
+// ask says what an MTA would say at this hook and understands the answer.
+func (c *conversation) ask(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	if c.link == nil {
+		if v, err := c.connect(ctx, s, ev); err != nil || v.Decided() || ev.Hook == policy.Connect {
+			return v, err
+		}
+	}
+	var act *milter.Action
+	var err error
+	switch ev.Hook {
+	case policy.Helo:
+		act, err = c.helo(s, ev)
+	case policy.Mail:
+		// rspamd forgets HELO with each message, libmilter does not mind to
+		// hear it again.
+		c.link.until(c.f.commandTime(), ev.Deadline)
+		if err = c.abort(); err != nil {
+			break
+		}
+		if !c.greeted && s.Helo != "" {
+			if act, err = c.helo(s, ev); err != nil || act.Code != milter.ActContinue {
+				break
+			}
+		}
+		act, err = c.mail(s, ev)
+	case policy.Rcpt:
+		act, err = c.rcpt(s, ev)
+	case policy.Data:
+		act, err = c.data(s, ev)
+	case policy.Unknown:
+		act, err = c.unknown(ev)
+	case policy.Message:
+		return c.message(s, ev)
+	default:
+		return policy.Verdict{}, nil
+	}
+	if err == errNothing {
+		return policy.Verdict{}, nil
+	}
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	return c.verdict(act, ev.Hook)
+}
+
+// connect reaches the filter and says who the client is.
+func (c *conversation) connect(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	limit := time.Now().Add(c.f.connectTime())
+	if !ev.Deadline.IsZero() && ev.Deadline.Before(limit) {
+		limit = ev.Deadline
+	}
+	l, err := c.f.dial(s.Ctx, limit)
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	c.link, c.greeted, c.content = l, false, false
+	l.until(c.f.commandTime(), ev.Deadline)
+	host, family, port, addr := clientOf(&s.Facts)
+	err = l.Macros(milter.CodeConn, pairs(
+		"j", c.f.Hostname, "v", "moongate", "_", strings.Trim(host, "[]")+" ["+addr+"]",
+		"{daemon_name}", s.Listener, "{daemon_addr}", addrText(s.Local), "{daemon_port}", portText(s.Local), "{if_addr}", addrText(s.Local),
+		"{client_addr}", addr, "{client_name}", nameOf(&s.Facts), "{client_port}", portText(s.Remote), "{client_ptr}", nameOf(&s.Facts))...)
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	act, err := l.Conn(host, family, port, addr)
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	return c.verdict(act, policy.Connect)
+}
+
+// clientOf is the client as CONNECT names it. One without an address is
+// "unknown": the library leaves the port of a unix address out, which
+// libmilter and rspamd take for a broken packet.
+func clientOf(f *policy.Facts) (host string, family milter.ProtoFamily, port uint16, addr string) {
+	if !f.Remote.IsValid() {
+		return "localhost", milter.FamilyUnknown, 0, ""
+	}
+	a := f.Remote.Addr().Unmap()
+	family = milter.FamilyInet
+	if a.Is6() {
+		family = milter.FamilyInet6
+	}
+	host = f.PTR
+	if host == "" {
+		host = "[" + a.String() + "]"
+	}
+	return host, family, f.Remote.Port(), a.String()
+}
+
+func nameOf(f *policy.Facts) string {
+	if f.PTR == "" {
+		return "unknown"
+	}
+	return f.PTR
+}
+
+func addrText(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Addr().Unmap().String()
+}
+
+func portText(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return strconv.Itoa(int(a.Port()))
+}
+
+// pairs leaves out macros without a value and values that hold a NUL.
+func pairs(kv ...string) []string {
+	out := make([]string, 0, len(kv))
+	for i := 0; i+1 < len(kv); i += 2 {
+		if kv[i+1] != "" && strings.IndexByte(kv[i+1], 0) < 0 {
+			out = append(out, kv[i], kv[i+1])
+		}
+	}
+	return out
+}
+
+func (c *conversation) helo(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
+	c.link.until(c.f.commandTime(), ev.Deadline)
+	if err := c.abort(); err != nil { // EHLO ends a message
+		return nil, err
+	}
+	if t := s.TLS; t != nil {
+		if err := c.link.Macros(milter.CodeHelo, pairs("{tls_version}", t.Version, "{cipher}", t.Cipher, "{cert_subject}", t.Peer)...); err != nil {
+			return nil, err
+		}
+	}
+	c.greeted = true
+	return c.link.Helo(noNUL(s.Helo))
+}
+
+func (c *conversation) mail(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
+	c.link.until(c.f.commandTime(), ev.Deadline)
+	from := s.Tx.In.From
+	auth := ""
+	if s.User != "" {
+		auth = "PLAIN" // which mechanism it was is not known here; filters ask whether there was one
+	}
+	err := c.link.Macros(milter.CodeMail, pairs("i", s.Tx.ID, "{mail_addr}", from.Address, "{mail_host}", from.Domain,
+		"{mail_mailer}", "smtp", "{auth_authen}", s.User, "{auth_type}", auth)...)
+	if err != nil {
+		return nil, err
+	}
+	c.content = true
+	return c.link.Mail(unbracketed(from.Raw), rawParams(s.Tx.In.Params))
+}
+
+func (c *conversation) rcpt(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
+	c.link.until(c.f.commandTime(), ev.Deadline)
+	to := ev.Rcpt.In
+	err := c.link.Macros(milter.CodeRcpt, pairs("i", s.Tx.ID, "{rcpt_addr}", to.Address, "{rcpt_host}", to.Domain, "{rcpt_mailer}", "smtp")...)
+	if err != nil {
+		return nil, err
+	}
+	return c.link.Rcpt(unbracketed(to.Raw), rawParams(ev.Rcpt.Params))
+}
+
+// data says DATA, which the library cannot; a filter of version 2 has no such
+// command, and the library does not tell of one between.
+func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
+	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoData) {
+		return nil, errNothing
+	}
+	c.link.until(c.f.commandTime(), ev.Deadline)
+	if err := c.link.Macros(milter.CodeData, "i", s.Tx.ID); err != nil {
+		return nil, err
+	}
+	return c.link.raw(wire.Signal{Code: milter.CodeData}, milter.OptNoDataReply)
+}
+
+func (c *conversation) unknown(ev *policy.Event) (*milter.Action, error) {
+	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoUnknown) {
+		return nil, errNothing
+	}
+	c.link.until(c.f.commandTime(), ev.Deadline)
+	return c.link.raw(wire.Unknown{Line: noNUL(string(ev.Line))}, milter.OptNoUnknownReply)
+}
+
+// abort ends a message that the filter knows of.
+func (c *conversation) abort() error {
+	if !c.content {
+		return nil
+	}
+	c.content, c.greeted = false, false
+	return c.link.Abort()
+}
+
+// reset forgets the last message, the failure too.
+func (c *conversation) reset() { c.skip, c.failed, c.late = false, nil, policy.Verdict{} }
+
+// Tell implements policy.Conversation: a message that went no further is
+// aborted at the filter.
+func (c *conversation) Tell(ev *policy.Event) {
+	switch ev.Hook {
+	case policy.Reset, policy.Done:
+	case policy.Answered:
+		if ev.Verb != "MAIL" || !ev.Reply.Refuses() {
+			return
+		}
+	default:
+		return
+	}
+	if c.link != nil && c.content {
+		c.link.until(c.f.commandTime(), time.Time{})
+		if err := c.abort(); err != nil {
+			c.drop()
+		}
+	}
+	c.reset()
+}
+
+// Close implements policy.Conversation. The socket is closed whatever happens.
+func (c *conversation) Close() error {
+	if c.link != nil {
+		c.link.quit()
+		c.link = nil
+	}
+	return nil
+}
+
+// drop closes a connection on which nothing can be understood any more.
+func (c *conversation) drop() {
+	if c.link != nil {
+		c.link.drop()
+		c.link = nil
+	}
+}
+
+// fail notes that the filter cannot be asked about this message.
+func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.Verdict {
+	c.drop()
+	if s.Ctx.Err() != nil {
+		return policy.Verdict{Action: policy.Tempfail, Reply: replyNotNow, Failed: true, Reason: "the client is gone"}
+	}
+	s.Env.Log.Warn("filter failed", zap.String(policy.KeySession, s.ID), zap.String(policy.KeyID, s.CurrentID()),
+		zap.String(policy.KeyStage, h.String()), zap.String(policy.KeyFilter, c.f.Name()), zap.Error(err))
+	if h < policy.Mail || h == policy.Unknown {
+		return policy.Verdict{} // it is dialled again at MAIL, and missed there
+	}
+	c.failed = fmt.Errorf("filter %s: %w", c.f.Name(), err)
+	if c.f.OnError == policy.Accept && !c.f.Shadow {
+		s.Tx.Note(policy.Edit{Kind: policy.AddHeader, Name: "X-Moongate-Unchecked", Value: " " + headerWord(c.f.Name()), By: c.f.Name()})
+	}
+	return c.onError(s, h)
+}
+
+var (
+	replyFilterAway = policy.Say(451, policy.Status{4, 7, 1}, "Service unavailable, please try again later")
+	replyFilterNo   = policy.Say(550, policy.Status{5, 7, 1}, "Message cannot be checked")
+)
+
+// onError is what a failure means for a command.
+func (c *conversation) onError(_ *policy.Session, h policy.Hook) policy.Verdict {
+	if h < policy.Mail || h > policy.Message {
+		return policy.Verdict{}
+	}
+	v := policy.Verdict{Failed: true, Reason: c.failed.Error()}
+	switch c.f.OnError {
+	case policy.Accept:
+	case policy.Reject:
+		v.Action, v.Reply = policy.Reject, replyFilterNo
+	default:
+		v.Action, v.Reply = policy.Tempfail, replyFilterAway
+	}
+	return v
+}
+
+func rawParams(params []policy.Param) (args []string) {
+	for _, p := range params {
+		args = append(args, p.Raw)
+	}
+	return args
+}
+
+// unbracketed is a path as the library wants it: it puts the brackets back.
+func unbracketed(raw string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(raw, "<"), ">")
+}
+
+// noNUL takes NULs out of what becomes a C-string.
+func noNUL(s string) string {
+	if strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(s, "\x00", "")
+}
+
+// headerWord makes a name fit for a header value.
+func headerWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, s)
+}
