@@ -1,14 +1,21 @@
 // Command moongate is a programmable front door for mail.
 //
-// main.go tells how it starts and ends; wire.go makes the rooms out of the
-// configuration; each subcommand has a file of its own.
+// main.go tells how it starts, reloads and ends; wire.go makes the rooms out of
+// the configuration; each subcommand has a file of its own.
 package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/internal/logsink"
+	"go.uber.org/zap"
 )
 
 func main() {
@@ -16,22 +23,62 @@ func main() {
 	os.Exit(exitCode(os.Stderr, root.ExecuteContext(context.Background())))
 }
 
-// options are the flags that several subcommands share.
-type options struct {
-	config string // -c
-	policy string // --policy
+// serve is the story of a process: read the configuration, furnish the house,
+// open the doors, answer signals, and leave kindly.
+func serve(ctx context.Context, o options, stderr io.Writer) error {
+	cfg, problems := configs.Load(o.config)
+	if len(problems) > 0 {
+		show(stderr, problems)
+		return failed(exitConfig)
+	}
+	log, out := logsink.New(logOptions(cfg, stderr))
+	defer out.Close(time.Second)
+
+	h, err := furnish(cfg, log, out)
+	if err != nil {
+		show(stderr, err)
+		return failed(exitConfig)
+	}
+	defer h.close()
+	if err := h.open(); err != nil { // a port that is taken is told before anything runs
+		log.Error("cannot listen", zap.Error(err))
+		return failed(exitUnavailable)
+	}
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	broken := h.start(ctx)
+	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),
+		zap.Strings("listeners", h.addresses()), zap.String("upstream", string(cfg.Upstream.Address)))
+	for {
+		select {
+		case err := <-broken: // a door that fell off its hinges: let the supervisor start anew
+			log.Error("cannot go on serving", zap.Error(err))
+			return failed(exitSoftware)
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				h.reload(o.config)
+				continue
+			}
+			h.drain(ctx, signals)
+			return nil
+		case <-ctx.Done():
+			h.drain(ctx, nil)
+			return nil
+		}
+	}
 }
 
-func rootCommand() *cobra.Command {
-	var o options
-	root := &cobra.Command{
-		Use:           "moongate",
-		Short:         "A programmable front door for mail: Lua policy before any MTA",
-		SilenceErrors: true, // exitCode tells them
-		SilenceUsage:  true,
+// show prints what is wrong with a file, each problem with its line.
+func show(w io.Writer, what any) {
+	switch what := what.(type) {
+	case []configs.Problem:
+		for _, p := range what {
+			fmt.Fprintln(w, p.Show())
+		}
+	case error:
+		fmt.Fprintf(w, "moongate: %v\n", what)
 	}
-	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(sinkCommand(), versionCommand())
-	return root
 }

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moongate/moongate/configs"
+	"go.uber.org/zap"
+)
+
+// house is a running moongate: the rooms, their doors, and the work in the
+// background. furnish (wire.go) makes one, open opens its doors, start runs it,
+// drain ends it kindly, close at once.
+type house struct {
+	rooms
+	log   *zap.Logger
+	cfg   atomic.Pointer[configs.Config] // what runs; replaced by reload
+	doors []door
+	phase atomic.Pointer[string] // why we do not serve; nil: we do
+
+	stop context.CancelFunc // of the work in the background
+	work sync.WaitGroup
+}
+
+// door is one listening socket and who answers there.
+type door struct {
+	key   string // of the configuration, for errors
+	l     net.Listener
+	serve func(net.Listener) error
+}
+
+func (h *house) setPhase(why string) {
+	if why == "" {
+		h.phase.Store(nil)
+		return
+	}
+	h.phase.Store(&why)
+}
+
+// health is what /healthz says.
+func (h *house) health() error {
+	if why := h.phase.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return nil
+}
+
+// open opens every door, or none.
+func (h *house) open() error {
+	cfg := h.cfg.Load()
+	add := func(key string, a configs.Address, serve func(net.Listener) error) error {
+		if a == "" {
+			return nil
+		}
+		l, err := listen(a)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		h.doors = append(h.doors, door{key, l, serve})
+		return nil
+	}
+	err := add("milter.address", cfg.Milter.Address, h.milter.Serve)
+	for i, lc := range cfg.Listeners {
+		err = errors.Join(err, add(fmt.Sprintf("listener[%d].address", i), lc.Address, h.proxy.Serve))
+	}
+	err = errors.Join(err, add("admin.address", cfg.Admin.Address, h.admin.Serve))
+	if err != nil {
+		h.close()
+	}
+	return err
+}
+
+// addresses are where the doors stand, with the ports that the system chose.
+func (h *house) addresses() []string {
+	var all []string
+	for _, d := range h.doors {
+		all = append(all, d.l.Addr().Network()+":"+d.l.Addr().String())
+	}
+	return all
+}
+
+// start runs the house. What it sends says that a door has failed.
+func (h *house) start(ctx context.Context) <-chan error {
+	ctx, h.stop = context.WithCancel(ctx)
+	broken := make(chan error, len(h.doors))
+	for _, d := range h.doors {
+		h.work.Go(func() { h.answer(d, broken) })
+	}
+	for _, run := range h.background {
+		h.work.Go(func() { run(ctx) })
+	}
+	h.setPhase("")
+	return broken
+}
+
+// answer serves one door until the house is closed.
+func (h *house) answer(d door, broken chan<- error) {
+	err := d.serve(d.l)
+	if h.phase.Load() == nil { // nobody closed it on purpose
+		broken <- fmt.Errorf("%s: %w", d.key, err)
+	}
+}
+
+// drain stops accepting, says 421 to idle clients, gives open transactions
+// timeouts.drain, and closes what is left. A second signal closes at once.
+func (h *house) drain(ctx context.Context, signals <-chan os.Signal) {
+	h.setPhase("draining")
+	limit := h.cfg.Load().Timeouts.Drain
+	h.log.Info("draining", zap.Int("sessions", h.proxy.Sessions()), zap.Duration("limit", limit))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { // ends with Shutdown, at the latest when ctx does
+		defer close(done)
+		var both sync.WaitGroup
+		both.Go(func() { h.proxy.Shutdown(ctx) })
+		both.Go(func() { h.milter.Shutdown(ctx) })
+		both.Wait()
+	}()
+	for {
+		select {
+		case <-done:
+			h.log.Info("stopped", zap.Bool("in_time", ctx.Err() == nil))
+			return
+		case <-signals:
+			h.log.Warn("closing at once")
+			cancel()
+			signals = nil
+		}
+	}
+}
+
+// close ends all that is still there and waits for it.
+func (h *house) close() {
+	h.setPhase("stopped")
+	h.proxy.Close()
+	h.milter.Close()
+	h.currentHop.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	h.admin.Shutdown(ctx)
+	for _, d := range h.doors { // those that nobody serves yet
+		d.l.Close()
+	}
+	if h.stop != nil {
+		h.stop()
+	}
+	h.work.Wait()
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"moongate": main})
+}
+
+// Whole-program tests: each file of testdata/script runs the binary as an
+// operator would. Sockets are unix sockets in the test's own directory.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"dialogue": dialogue,
+			"http":     httpGet,
+			"await":    await,
+			"replace":  replace,
+			"signal":   signalTo,
+		},
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TMPDIR", env.WorkDir) // spools and Maildirs stay with the test
+			return nil
+		},
+	})
+}
+
+// patience is how long a script waits for what it is promised.
+const patience = 10 * time.Second
+
+// dialogue SOCKET FILE talks SMTP: "C: line" is said, "S: prefix" must come
+// (the last line of a reply is matched), "S: EOF" is the end, "! TERM word" signals
+// the background command that was started with that word, "? file text" awaits
+// a text in a file.
+func dialogue(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: dialogue socket file")
+	}
+	conn, err := net.Dial("unix", ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReader(conn)
+	var transcript strings.Builder
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		line = strings.TrimRight(line, "\r\n")
+		switch {
+		case strings.HasPrefix(line, "C: "):
+			fmt.Fprintln(&transcript, line)
+			_, err := fmt.Fprintf(conn, "%s\r\n", line[3:])
+			ts.Check(err)
+		case strings.HasPrefix(line, "! "):
+			signalTo(ts, false, strings.Fields(line[2:]))
+		case strings.HasPrefix(line, "? "):
+			await(ts, false, strings.SplitN(line[2:], " ", 2))
+		case line == "S: EOF":
+			if b, err := r.ReadByte(); err != io.EOF {
+				ts.Fatalf("%swanted the end, got %q, %v", &transcript, b, err)
+			}
+		case strings.HasPrefix(line, "S: "):
+			got, err := readReply(r)
+			fmt.Fprintf(&transcript, "S: %s\n", got)
+			if err != nil || !strings.HasPrefix(got, line[3:]) {
+				ts.Fatalf("%swanted %q, got %q, %v", &transcript, line[3:], got, err)
+			}
+		}
+	}
+	ts.Logf("%s", &transcript)
+}
+
+// readReply reads a reply and returns its last line.
+func readReply(r *bufio.Reader) (string, error) {
+	for {
+		line, err := r.ReadString('\n')
+		line = strings.TrimRight(line, "\r\n")
+		if err != nil || len(line) < 4 || line[3] != '-' {
+			return line, err
+		}
+	}
+}
+
+// await SOCKET|FILE [TEXT] waits until somebody listens there, or until the
+// file holds the text.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: await socket, or await file text")
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if len(args) == 1 {
+			if conn, err := net.Dial("unix", ts.MkAbs(args[0])); err == nil {
+				conn.Close()
+				return
+			}
+			continue
+		}
+		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
+			return
+		}
+	}
+	data, _ := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Fatalf("%q did not come within %s; there is:\n%s", args, patience, data)
+}
+
+// http SOCKET PATH STATUS TEXT asks the admin server.
+func httpGet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: http socket path status text")
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", ts.MkAbs(args[0]))
+	}}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://moongate" + args[1])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if !strings.HasPrefix(resp.Status, args[2]) || !strings.Contains(string(body), args[3]) {
+		ts.Fatalf("%s: %s\n%s", args[1], resp.Status, body)
+	}
+}
+
+// replace FILE OLD NEW edits a file as an editor would: a new file over the old one.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace file old new")
+	}
+	file := ts.MkAbs(args[0])
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	tmp := filepath.Join(filepath.Dir(file), ".tmp~")
+	ts.Check(os.WriteFile(tmp, []byte(strings.Replace(text, args[1], args[2], 1)), 0o666))
+	ts.Check(os.Rename(tmp, file))
+}
+
+// signal NAME WORD signals the background command that was started with WORD.
+func signalTo(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": os.Interrupt}
+	if neg || len(args) != 2 || signals[args[0]] == nil {
+		ts.Fatalf("usage: signal HUP|TERM|INT word")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		if strings.Contains(strings.Join(cmd.Args, " "), args[1]) {
+			ts.Check(cmd.Process.Signal(signals[args[0]]))
+			return
+		}
+	}
+	ts.Fatalf("nothing runs with %q", args[1])
+}

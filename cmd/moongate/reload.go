@@ -1,0 +1,55 @@
+package main
+
+import (
+	"github.com/moongate/moongate/configs"
+	"go.uber.org/zap"
+)
+
+// reload takes over the configuration as the file has it now: all of it, or
+// nothing. What goes wrong is logged, one line a problem, and what runs goes
+// on running.
+func (h *house) reload(path string) {
+	running := h.cfg.Load()
+	next, problems := configs.Load(path)
+	if len(problems) == 0 {
+		problems = running.NeedsRestart(next)
+	}
+	for _, p := range problems {
+		h.log.Error("reload refused", zap.String("problem", p.Error()), zap.String("line", p.Source))
+	}
+	if len(problems) > 0 {
+		h.reloads.refused()
+		return
+	}
+	if err := h.loadPolicy(next); err != nil {
+		h.log.Error("reload refused", zap.Error(err))
+		h.reloads.refused()
+		return
+	}
+	h.use(next)
+	h.reloads.taken()
+	h.log.Info("reloaded", zap.String("config", path))
+}
+
+// use puts a configuration to work whose every part is there already: it
+// cannot fail. Sessions that run keep what they began with.
+func (h *house) use(next *configs.Config) {
+	running := h.cfg.Load()
+	hop := h.currentHop
+	if upstreamChanged(running, next) {
+		hop = h.hop(next)
+	}
+	h.proxy.Use(h.settings(next, hop))
+	if hop != h.currentHop { // its connections end as they are given back
+		h.currentHop.Close()
+		h.currentHop = hop
+	}
+	h.out.Level.SetLevel(level(next))
+	h.cfg.Store(next)
+}
+
+// upstreamChanged reports whether connections made by the one configuration
+// are wrong for the other.
+func upstreamChanged(a, b *configs.Config) bool {
+	return a.Upstream != b.Upstream || a.Hostname != b.Hostname || a.Timeouts != b.Timeouts
+}

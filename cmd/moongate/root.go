@@ -1,0 +1,40 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// options are the flags that several subcommands share.
+type options struct {
+	config string // -c
+	policy string // --policy
+}
+
+func rootCommand() *cobra.Command {
+	var o options
+	root := &cobra.Command{
+		Use:           "moongate",
+		Short:         "A programmable front door for mail: Lua policy before any MTA",
+		SilenceErrors: true, // exitCode tells them
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(&o), sinkCommand(), versionCommand())
+	return root
+}
+
+func serveCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Serve mail",
+		Long: `Serve mail by the configuration file. The log goes to standard error.
+
+SIGHUP    read configuration and policy anew: all or nothing
+SIGTERM   stop accepting, let open transactions end (timeouts.drain), exit 0;
+          a second one closes all at once
+Exit codes: 78 the configuration or policy is wrong, 69 cannot listen.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), *o, cmd.ErrOrStderr())
+		},
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/internal/admin"
+	"github.com/moongate/moongate/internal/logsink"
+	"github.com/moongate/moongate/internal/lookup"
+	"github.com/moongate/moongate/internal/quarantine"
+	"github.com/moongate/moongate/milter"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
+	"github.com/moongate/moongate/policy/state"
+	"github.com/moongate/moongate/proxy"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// rooms are what a house is furnished with.
+type rooms struct {
+	proxy      *proxy.Server
+	milter     *milter.Server
+	admin      *admin.Server
+	currentHop *proxy.Hop
+	engine     policy.Engine
+	world      *lookup.World
+	keeper     policy.Keeper // nil without [quarantine]
+	spool      *message.Pool
+	counts     *policy.Metrics
+	registry   *prometheus.Registry
+	reloads    *reloadMetrics
+	out        *logsink.Sink
+	background []func(context.Context) // each runs until its context is done
+}
+
+// storeBytes is the memory that limits, counters and caches may take.
+const storeBytes = 128 << 20
+
+// furnish makes the rooms out of a configuration. It opens no socket and
+// starts nothing; an error is a matter of the configuration.
+func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, error) {
+	h := &house{log: log}
+	h.cfg.Store(cfg)
+	h.setPhase("starting")
+	h.out = out
+	h.registry, h.reloads = newRegistry(out)
+	h.counts = policy.NewMetrics(h.registry)
+
+	store := state.New(storeBytes)
+	h.background = append(h.background, func(ctx context.Context) { sweep(ctx, store) })
+	h.world = lookup.New(lookup.Options{Servers: addresses(cfg.DNS.Servers), Store: store, Log: log.Named("lookup"), Metrics: h.registry})
+	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
+	if path := cfg.Quarantine.Path; path != "" {
+		drawer, err := quarantine.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		h.keeper = drawer
+	}
+	if err := h.loadPolicy(cfg); err != nil {
+		return nil, err
+	}
+	h.currentHop = h.hop(cfg)
+	h.proxy = &proxy.Server{Settings: h.settings(cfg, h.currentHop), Log: log.Named("smtp"), Metrics: proxy.NewMetrics(h.registry)}
+	h.milter = &milter.Server{
+		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header), Stranger: h.stranger,
+	}
+	h.admin = admin.New(h.health, h.registry)
+	return h, nil
+}
+
+// loadPolicy makes the engine.
+func (h *house) loadPolicy(cfg *configs.Config) error {
+	if cfg.Policy.Scripts != "" {
+		return fmt.Errorf("policy.scripts: there is no engine yet")
+	}
+	none := policy.NewRules("none")
+	h.engine = policy.EngineFunc(func(*policy.Facts) *policy.Rules { return none })
+	return nil
+}
+
+// env is what the sessions of one front-end share.
+func (h *house) env(cfg *configs.Config, face *policy.Face) *policy.Env {
+	return &policy.Env{
+		Engine: h.engine, Face: face, World: h.world, Metrics: h.counts, Keeper: h.keeper,
+		Log:        h.log.Named(face.Name),
+		SoftBounce: cfg.Policy.SoftBounce, Footer: cfg.Policy.ReplyFooter,
+		HookTime: cfg.Timeouts.Hook, MessageTime: cfg.Timeouts.Message,
+	}
+}
+
+// settings are those of the SMTP door.
+func (h *house) settings(cfg *configs.Config, hop *proxy.Hop) proxy.Settings {
+	return proxy.Settings{
+		Hostname: cfg.Hostname, Env: h.env(cfg, policy.SMTP), Hop: hop, Spool: h.spool,
+		Domains: cfg.Domains, Networks: cfg.Networks,
+		RejectBare: cfg.BareNewline == "reject", Received: cfg.Received,
+		Resolve: h.resolve,
+		Limits: proxy.Limits{
+			Size: int64(cfg.Limits.Size), Recipients: cfg.Limits.Recipients,
+			Header: int(cfg.Limits.Header), Line: int(cfg.Limits.Line), Errors: cfg.Limits.Errors,
+			Connections: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerNetwork,
+		},
+		Timeouts: proxy.Timeouts{Idle: cfg.Timeouts.Idle, Data: cfg.Timeouts.Data},
+	}
+}
+
+// identities are the words of upstream.identity.
+var identities = map[string]proxy.Identity{
+	"none": proxy.IdentityNone, "xforward": proxy.IdentityXForward,
+	"proxy": proxy.IdentityProxy, "xclient": proxy.IdentityXClient,
+}
+
+// hop is the upstream.
+func (h *house) hop(cfg *configs.Config) *proxy.Hop {
+	return &proxy.Hop{
+		Address: string(cfg.Upstream.Address), Identity: identities[cfg.Upstream.Identity], Hostname: cfg.Hostname,
+		MaxConns: cfg.Upstream.MaxConnections, IdleAfter: cfg.Upstream.Idle,
+		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, Block: cfg.Timeouts.Block, Final: cfg.Timeouts.Final,
+		Log: h.log.Named("upstream"),
+	}
+}
+
+// resolve is the client's forward-confirmed name; trouble is no name.
+func (h *house) resolve(ctx context.Context, a netip.Addr) string {
+	name, err := h.world.PTR(ctx, a)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// stranger reports a client that is neither loopback nor in networks.
+func (h *house) stranger(a netip.Addr) bool {
+	a = a.Unmap()
+	if a.IsLoopback() {
+		return false
+	}
+	for _, n := range h.cfg.Load().Networks {
+		if n.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// sweep frees what has expired, also of keys that nobody asks for again.
+func sweep(ctx context.Context, store *state.Memory) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			store.Sweep(now)
+		}
+	}
+}
+
+func addresses(list []configs.Address) []string {
+	all := make([]string, len(list))
+	for i, a := range list {
+		all[i] = string(a)
+	}
+	return all
+}
+
+func logOptions(cfg *configs.Config, stderr io.Writer) logsink.Options {
+	return logsink.Options{Out: stderr, Text: cfg.Log.Format == "text", Level: level(cfg)}
+}
+
+// level is log.level; the words are zap's own, which configs has checked.
+func level(cfg *configs.Config) zapcore.Level {
+	l, err := zapcore.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return zapcore.InfoLevel
+	}
+	return l
+}
