@@ -1,0 +1,296 @@
+package script
+
+import (
+	"slices"
+	"strings"
+
+	glua "github.com/yuin/gopher-lua"
+
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
+)
+
+// The API is one table, made of these types: functions, tables of functions
+// and classes. Registration, the names for the load check, the editor's stubs
+// and the reference page all come from it.
+
+// function is a Lua function of ours, global or in a table.
+type function struct {
+	name    string
+	params  []param
+	returns []param
+	doc     string
+	must    bool          // its value is the point of calling it
+	top     bool          // it declares something, at the top of a file
+	stages  []policy.Hook // where it can be used; nil: everywhere
+	planned string        // not there yet; what it will be
+	do      func(x *state, L *glua.LState) int
+}
+
+// param is a parameter or a result. A type that ends in "?" may be left out.
+type param struct{ name, typ, doc string }
+
+// library is a table of functions, "log".
+type library struct {
+	name, doc string
+	functions []*function
+}
+
+// class describes objects that scripts get from us, "msg". They are strict:
+// what is not in the table cannot be read, nothing can be written that has no
+// set.
+type class struct {
+	name, typ, doc string // name is how messages call it, typ the stub's class
+	members        []*member
+	index          map[string]*member
+	meta           *glua.LTable
+}
+
+// member is a field (get, perhaps set) or a method (do).
+type member struct {
+	name    string
+	typ     string // fields
+	params  []param
+	returns []param
+	doc     string
+	from    policy.Hook // methods: the first stage that has it
+	planned string
+
+	get func(x *state, self any) glua.LValue
+	set func(x *state, L *glua.LState, self any, v glua.LValue)
+	do  func(x *state, L *glua.LState, self any) int
+
+	fn glua.LValue // the method
+}
+
+// object is what the userdata of a class holds: it knows the state it may be
+// used in, nil outside of a hook.
+type object interface{ in() *state }
+
+// metatables of the classes belong to no state: Go functions find theirs by
+// the object, so an object of a session travels between states.
+var nowhere = glua.NewState(glua.Options{SkipOpenLibs: true, RegistrySize: 128, CallStackSize: 8})
+
+// ready makes the metatable.
+func (c *class) ready() *class {
+	c.index = make(map[string]*member, len(c.members))
+	for _, m := range c.members {
+		c.index[m.name] = m
+		if m.do != nil {
+			m.fn = nowhere.NewFunction(c.method(m))
+		}
+	}
+	c.meta = nowhere.NewTable()
+	c.meta.RawSetString("__index", nowhere.NewFunction(c.read))
+	c.meta.RawSetString("__newindex", nowhere.NewFunction(c.write))
+	c.meta.RawSetString("__metatable", glua.LFalse)
+	c.meta.RawSetString("__tostring", nowhere.NewFunction(func(L *glua.LState) int {
+		L.Push(glua.LString(c.name))
+		return 1
+	}))
+	return c
+}
+
+// self is the object of a call, or a raised error.
+func (c *class) self(L *glua.LState, what string) (any, *state) {
+	ud, ok := L.Get(1).(*glua.LUserData)
+	if !ok || ud.Metatable != glua.LValue(c.meta) {
+		L.RaiseError("%s is called with a colon: %s:%s(...)", what, c.name, what)
+	}
+	x := ud.Value.(object).in()
+	if x == nil {
+		L.RaiseError("this %s is used outside of its hook", c.name)
+	}
+	return ud.Value, x
+}
+
+func (c *class) read(L *glua.LState) int {
+	ud := L.Get(1).(*glua.LUserData)
+	name, ok := L.Get(2).(glua.LString)
+	m := c.index[string(name)]
+	if !ok || m == nil {
+		L.RaiseError("%s has no field '%s'%s", c.name, L.Get(2).String(), didYouMean(string(name), c.names()))
+	}
+	x := ud.Value.(object).in()
+	if x == nil {
+		L.RaiseError("this %s is used outside of its hook", c.name)
+	}
+	switch {
+	case m.planned != "":
+		L.RaiseError("%s.%s is not supported yet (%s)", c.name, m.name, m.planned)
+	case m.do != nil:
+		L.Push(m.fn)
+	default:
+		L.Push(m.get(x, ud.Value))
+	}
+	return 1
+}
+
+func (c *class) write(L *glua.LState) int {
+	ud := L.Get(1).(*glua.LUserData)
+	name := L.Get(2).String()
+	m := c.index[name]
+	switch x := ud.Value.(object).in(); {
+	case m == nil:
+		L.RaiseError("%s has no field '%s'%s", c.name, name, didYouMean(name, c.names()))
+	case x == nil:
+		L.RaiseError("this %s is used outside of its hook", c.name)
+	case m.set == nil:
+		L.RaiseError("%s.%s cannot be written%s", c.name, name, c.instead(name))
+	default:
+		m.set(x, L, ud.Value, L.Get(3))
+	}
+	return 0
+}
+
+// instead names the method that does what the author meant.
+func (c *class) instead(name string) string {
+	switch {
+	case name == "subject":
+		return `: use msg:set_header("Subject", ...)`
+	case c.index["set_"+name] != nil:
+		return ": use " + c.name + ":set_" + name + "(...)"
+	case name == "rcpts":
+		return ": use msg:add_rcpt(...) and msg:remove_rcpt(...)"
+	case name == "address":
+		return ": use msg:replace_rcpt(rcpt, ...)"
+	}
+	return ""
+}
+
+func (c *class) method(m *member) glua.LGFunction {
+	what := c.name + ":" + m.name
+	return func(L *glua.LState) int {
+		self, x := c.self(L, m.name)
+		if x.s != nil && x.hook < m.from {
+			L.RaiseError("%s is there from '%s' on, and this is '%s'", what, m.from, stageName(x.hook))
+		}
+		return m.do(x, L, self)
+	}
+}
+
+func (c *class) names() []string {
+	names := make([]string, len(c.members))
+	for i, m := range c.members {
+		names[i] = m.name
+	}
+	return names
+}
+
+// userdata makes the Lua value of an object.
+func (c *class) userdata(value object) *glua.LUserData {
+	return &glua.LUserData{Value: value, Metatable: c.meta}
+}
+
+func stageName(h policy.Hook) string {
+	if h == policy.Done {
+		return "log"
+	}
+	return h.String()
+}
+
+func didYouMean(name string, known []string) string {
+	if s := closest(name, known); s != "" {
+		return " (did you mean '" + s + "'?)"
+	}
+	return ""
+}
+
+// api is the whole table.
+type api struct {
+	functions []*function
+	libraries []*library
+	classes   []*class
+}
+
+var language = sortedAPI()
+
+func sortedAPI() *api {
+	return &api{
+		functions: slices.Concat(verdictFunctions, sharedFunctions),
+		libraries: []*library{logLibrary},
+		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, listClass, verdictClass},
+	}
+}
+
+// stages are the names of `on`, in the order of a conversation.
+var stages = []struct {
+	name string
+	hook policy.Hook
+	args string // of the handler, for the stubs
+	doc  string
+}{
+	{"connect", policy.Connect, "conn: Conn", "Before the banner."},
+	{"helo", policy.Helo, "conn: Conn", "Each HELO and EHLO."},
+	{"auth", policy.Auth, "conn: Conn, attempt: Attempt", "AUTH, before the credentials go on."},
+	{"mail", policy.Mail, "msg: Msg", "MAIL FROM."},
+	{"rcpt", policy.Rcpt, "msg: Msg, rcpt: Rcpt", "Each RCPT TO."},
+	{"data", policy.Data, "msg: Msg", "DATA or the first BDAT, before any 354."},
+	{"headers", policy.Headers, "msg: Msg", "The end of the header; the body is not read yet."},
+	{"message", policy.Message, "msg: Msg", "The whole message is here."},
+	{"unknown", policy.Unknown, "conn: Conn, line: string", "A command that nobody knows."},
+	{"vrfy", policy.Vrfy, "conn: Conn, line: string", "VRFY and EXPN."},
+	{"log", policy.Done, "about: Msg|Conn, outcome: Outcome?", "Always, at the end; it cannot change anything. A connection without a message is told once, with conn and nil."},
+}
+
+// names are what the load check measures a file against.
+func names() *lua.Names {
+	n := &lua.Names{Known: map[string][]string{}, MustReturn: map[string]bool{}, Keep: "conn.data or msg.data"}
+	for _, s := range stages {
+		n.Known["on"] = append(n.Known["on"], s.name)
+	}
+	for _, f := range language.functions {
+		n.Known[f.name] = nil
+		if f.must {
+			n.MustReturn[f.name] = true
+		}
+	}
+	for _, l := range language.libraries {
+		for _, f := range l.functions {
+			n.Known[l.name] = append(n.Known[l.name], f.name)
+		}
+	}
+	return n
+}
+
+// register makes the API's names known to a state.
+func (x *state) register() {
+	L := x.L
+	on := L.NewTable()
+	for _, s := range stages {
+		on.RawSetString(s.name, L.NewFunction(func(L *glua.LState) int { return x.on(L, s.hook) }))
+	}
+	L.SetGlobal("on", on)
+	for _, f := range language.functions {
+		L.SetGlobal(f.name, L.NewFunction(x.wrap(f, f.name)))
+	}
+	for _, l := range language.libraries {
+		t := L.NewTable()
+		for _, f := range l.functions {
+			t.RawSetString(f.name, L.NewFunction(x.wrap(f, l.name+"."+f.name)))
+		}
+		L.SetGlobal(l.name, t)
+	}
+}
+
+func (x *state) wrap(f *function, what string) glua.LGFunction {
+	return func(L *glua.LState) int {
+		switch {
+		case f.planned != "":
+			L.RaiseError("%s is not supported yet (%s)", what, f.planned)
+		case f.top && x.loading == nil:
+			L.RaiseError("%s belongs at the top of the file, not in a hook", what)
+		case f.stages != nil && x.loading == nil && !slices.Contains(f.stages, x.hook):
+			L.RaiseError("%s is not possible at '%s', only at %s", what, stageName(x.hook), stageList(f.stages))
+		}
+		return f.do(x, L)
+	}
+}
+
+func stageList(hooks []policy.Hook) string {
+	s := make([]string, len(hooks))
+	for i, h := range hooks {
+		s[i] = stageName(h)
+	}
+	return strings.Join(s, ", ")
+}

@@ -1,0 +1,216 @@
+package script
+
+import (
+	"strings"
+
+	glua "github.com/yuin/gopher-lua"
+
+	"github.com/moongate/moongate/policy"
+)
+
+var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to the final reply. It shows what goes on: a rule reads what the rules before it changed.",
+	members: append([]*member{
+		{name: "conn", typ: "Conn", doc: "The client's connection.",
+			get: func(x *state, _ any) glua.LValue { return &x.conn.ud }},
+		{name: "id", typ: "string", doc: "Id of the message, as in the log and in our replies.",
+			get: msg(func(x *state, m *msgVars) glua.LValue { return m.id.of(m.tx.ID) })},
+		{name: "from", typ: "string", doc: `Envelope sender, canonical; "" for bounces.`,
+			get: msg(func(x *state, m *msgVars) glua.LValue { return m.from.of(m.tx.Out.From.Address) })},
+		{name: "from_domain", typ: "string", doc: `Its domain, lower case; "" for bounces.`,
+			get: msg(func(x *state, m *msgVars) glua.LValue { return m.fromDomain.of(m.tx.Out.From.Domain) })},
+		{name: "sender_key", typ: "string", doc: "Key for limits: the sender, or for bounces <> and the client's network, as the null sender is everyone's.",
+			get: msg(func(x *state, m *msgVars) glua.LValue {
+				if m.tx.Out.From.IsNull() {
+					return m.senderKey.of("<> " + network(x.s.Remote))
+				}
+				return m.from.of(m.tx.Out.From.Address)
+			})},
+		{name: "size", typ: "integer?", doc: "Octets of the message; nil until it is here.",
+			get: msg(func(x *state, m *msgVars) glua.LValue {
+				if m.tx.Message == nil {
+					return glua.LNil
+				}
+				n, ok := m.tx.Message.Size()
+				if !ok {
+					return glua.LNil
+				}
+				return glua.LNumber(n)
+			})},
+		{name: "params", typ: "table<string, string>", doc: `Parameters of MAIL, as the client wrote them: msg.params.SIZE; "" where there is no value.`,
+			get: msg(func(x *state, m *msgVars) glua.LValue { return paramTable(x, m.tx.In.Params) })},
+		{name: "rcpts", typ: "string[]", doc: "Addresses that are to get the message; a new table each time.",
+			get: msg(func(x *state, m *msgVars) glua.LValue {
+				t := x.L.NewTable()
+				for _, r := range m.tx.Rcpts {
+					if r.Live() {
+						x.Meter.Alloc(x.L, int64(len(r.Out.Address))+48)
+						t.Append(glua.LString(r.Out.Address))
+					}
+				}
+				return t
+			})},
+		{name: "data", typ: "table", doc: "Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.",
+			get: msg(func(x *state, m *msgVars) glua.LValue { return dataTable(&m.data, &m.touched) })},
+	}, append(envelopeMembers, append(headerMembers, plannedMembers...)...)...)}).ready()
+
+func msg(get func(x *state, m *msgVars) glua.LValue) func(*state, any) glua.LValue {
+	return func(x *state, self any) glua.LValue { return get(x, self.(*msgVars)) }
+}
+
+// plannedMembers are in the language and not in this release.
+var plannedMembers = []*member{
+	{name: "text", planned: "the body"}, {name: "html", planned: "the body"}, {name: "parts", planned: "MIME"},
+	{name: "attachments", planned: "MIME"}, {name: "body", planned: "the body"}, {name: "replace_body", planned: "the body"},
+	{name: "add_footer", planned: "the body"}, {name: "spf", planned: "authentication"}, {name: "dkim", planned: "authentication"},
+	{name: "dmarc", planned: "authentication"}, {name: "route", planned: "more than one upstream"}, {name: "would_break", planned: "DKIM"},
+	{name: "filters", planned: "filters"},
+}
+
+func paramTable(x *state, params []policy.Param) glua.LValue {
+	t := x.L.NewTable()
+	for _, p := range params {
+		x.Meter.Alloc(x.L, int64(len(p.Raw))+130)
+		t.RawSetString(p.Key, glua.LString(p.Value))
+	}
+	return t
+}
+
+var rcptClass = (&class{name: "rcpt", typ: "Rcpt", doc: "The recipient under judgement.",
+	members: []*member{
+		{name: "address", typ: "string", doc: "The address, canonical.",
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return r.address.of(r.r.Out.Address) })},
+		{name: "user", typ: "string", doc: "Its local part, unquoted.",
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return r.user.of(r.r.Out.Local) })},
+		{name: "domain", typ: "string", doc: `Its domain, lower case; "" for a bare local part.`,
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return r.domain.of(r.r.Out.Domain) })},
+		{name: "postmaster", typ: "boolean", doc: "Whether it is postmaster, bare or at any domain, in any case.",
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return glua.LBool(r.r.Out.IsPostmaster()) })},
+		{name: "params", typ: "table<string, string>", doc: "Parameters of RCPT, as the client wrote them.",
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return paramTable(x, r.r.Params) })},
+		{name: "class", typ: "string?", doc: "Yours to set: recipients of different classes can be brought apart (one_class_per_message).",
+			get: rcpt(func(x *state, r *rcptVars) glua.LValue { return textOrNil(r.r.Class) }),
+			set: func(x *state, L *glua.LState, self any, v glua.LValue) {
+				s, ok := v.(glua.LString)
+				if !ok {
+					L.RaiseError("rcpt.class is text, and here it is %s", typeName(v))
+				}
+				self.(*rcptVars).r.Class = clip(string(s), 64)
+			}},
+	}}).ready()
+
+func rcpt(get func(x *state, r *rcptVars) glua.LValue) func(*state, any) glua.LValue {
+	return func(x *state, self any) glua.LValue { return get(x, self.(*rcptVars)) }
+}
+
+// envelopeMembers change who sends and who gets the message.
+var envelopeMembers = []*member{
+	{name: "set_from", from: policy.Mail,
+		params: []param{{"address", "string", `The new envelope sender; "" for none.`}, {"options", "{bounce: boolean?}?", "bounce = true allows it on or to the null sender."}},
+		doc:    "Replaces the envelope sender. Bounces go to it, so a bounce keeps its null sender unless options.bounce is true.",
+		do: func(x *state, L *glua.LState, self any) int {
+			tx := self.(*msgVars).tx
+			to := checkString(L, 2, "set_from")
+			bounce := false
+			if o := optTable(L, 3, "set_from"); o != nil {
+				bounce = glua.LVAsBool(o.RawGetString("bounce"))
+			}
+			if (to == "" || tx.Out.From.IsNull()) && !bounce {
+				L.RaiseError("set_from on or to the null sender needs {bounce=true}: bounces of bounces are mail loops")
+			}
+			x.do(L, "set_from", policy.Edit{Kind: policy.SetSender, Path: x.path(L, "set_from", to)})
+			return 0
+		}},
+	{name: "add_rcpt", from: policy.Mail,
+		params: []param{{"address", "string", "Who is to get the message, too."},
+			{"options", "{optional: boolean?, notify: string?}?", `optional = true: the upstream may refuse it alone. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.`}},
+		doc: "Adds a recipient.",
+		do: func(x *state, L *glua.LState, self any) int {
+			e := policy.Edit{Kind: policy.AddRcpt, Path: x.path(L, "add_rcpt", checkString(L, 2, "add_rcpt"))}
+			notify := "NEVER"
+			if o := optTable(L, 3, "add_rcpt"); o != nil {
+				e.Optional = glua.LVAsBool(o.RawGetString("optional"))
+				if s, ok := o.RawGetString("notify").(glua.LString); ok {
+					notify = strings.ToUpper(string(s))
+				}
+			}
+			if !validNotify(notify) {
+				L.RaiseError("add_rcpt: notify is NEVER, or of SUCCESS, FAILURE, DELAY with commas (RFC 3461 4.1)")
+			}
+			e.Params = []policy.Param{{Key: "NOTIFY", Value: notify, Raw: "NOTIFY=" + notify}}
+			x.do(L, "add_rcpt", e)
+			return 0
+		}},
+	{name: "remove_rcpt", from: policy.Rcpt,
+		params:  []param{{"address", "string", "Whom."}},
+		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts."}},
+		doc:     "Takes a recipient away that was accepted before. At rcpt, drop() is for the one under judgement.",
+		do: func(x *state, L *glua.LState, self any) int {
+			tx := self.(*msgVars).tx
+			address := checkString(L, 2, "remove_rcpt")
+			if x.ev.Rcpt != nil && strings.EqualFold(x.ev.Rcpt.Out.Address, address) && tx.FindRcpt(address) == nil {
+				L.RaiseError("remove_rcpt: %s is under judgement: 'return drop()'", address)
+			}
+			return x.onRcpt(L, "remove_rcpt", tx.FindRcpt(address), policy.Edit{Kind: policy.RemoveRcpt})
+		}},
+	{name: "replace_rcpt", from: policy.Rcpt,
+		params:  []param{{"who", "string|Rcpt", "The recipient under judgement, or the address of an accepted one."}, {"address", "string", "Its new address."}},
+		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts."}},
+		doc:     "Sends a recipient's copy to another address.",
+		do: func(x *state, L *glua.LState, self any) int {
+			tx := self.(*msgVars).tx
+			var r *policy.Recipient
+			if ud, ok := L.Get(2).(*glua.LUserData); ok {
+				if v, ok := ud.Value.(*rcptVars); ok && v.x == x {
+					r = v.r
+				} else {
+					L.RaiseError("replace_rcpt: the first argument is rcpt or an address")
+				}
+			} else {
+				address := checkString(L, 2, "replace_rcpt")
+				if r = tx.FindRcpt(address); r == nil && x.ev.Rcpt != nil && strings.EqualFold(x.ev.Rcpt.Out.Address, address) {
+					r = x.ev.Rcpt
+				}
+			}
+			return x.onRcpt(L, "replace_rcpt", r, policy.Edit{Kind: policy.ReplaceRcpt, Path: x.path(L, "replace_rcpt", checkString(L, 3, "replace_rcpt"))})
+		}},
+}
+
+func (x *state) onRcpt(L *glua.LState, what string, r *policy.Recipient, e policy.Edit) int {
+	if r == nil {
+		L.Push(glua.LFalse)
+		return 1
+	}
+	e.Rcpt = r
+	x.do(L, what, e)
+	L.Push(glua.LTrue)
+	return 1
+}
+
+// path reads an address that a script wrote.
+func (x *state) path(L *glua.LState, what, address string) policy.Path {
+	p, err := policy.NewPath(address, x.msg.tx.SMTPUTF8())
+	if err != nil {
+		L.RaiseError("%s: %q is no address: %s", what, clip(address, 100), err.Error())
+	}
+	return p
+}
+
+// do records an edit; what cannot be done is raised.
+func (x *state) do(L *glua.LState, what string, e policy.Edit) {
+	x.Meter.Alloc(L, int64(len(e.Name)+len(e.Value))+256)
+	if err := x.msg.tx.Do(e); err != nil {
+		L.RaiseError("%s: %s", what, err.Error())
+	}
+}
+
+func validNotify(s string) bool {
+	if s == "NEVER" {
+		return true
+	}
+	for w := range strings.SplitSeq(s, ",") {
+		if w != "SUCCESS" && w != "FAILURE" && w != "DELAY" {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,158 @@
+package script
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/internal/watch"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
+)
+
+// Engine is the current Policy of a directory. It implements policy.Engine;
+// Reload is called from one goroutine at a time or many, Rules from all.
+type Engine struct {
+	opts    Options
+	lists   *listSet
+	metrics *engineMetrics
+
+	mu      sync.Mutex // of Reload
+	tried   tried
+	current atomic.Pointer[Policy]
+}
+
+var _ policy.Engine = (*Engine)(nil)
+
+// tried is what came of the version looked at last: what is wrong with it is
+// logged once, however often it is looked at.
+type tried struct {
+	version  string
+	problems []lua.Problem
+	err      error
+}
+
+type engineMetrics struct {
+	failed   prometheus.Gauge
+	loaded   prometheus.Gauge
+	reloads  *prometheus.CounterVec
+	problems prometheus.Gauge
+}
+
+// NewEngine makes an Engine without a policy: Reload must have succeeded once
+// before sessions begin. reg may be nil.
+func NewEngine(opts Options, reg prometheus.Registerer) *Engine {
+	opts = opts.withDefaults()
+	e := &Engine{opts: opts, lists: newListSet(opts.Log, opts.AllowShrink), metrics: &engineMetrics{
+		failed:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_reload_failed", Help: "1 if the policy directory holds a version that was refused."}),
+		loaded:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_loaded_timestamp_seconds", Help: "When the policy that serves was loaded."}),
+		problems: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_problems", Help: "Problems of the version tried last."}),
+		reloads:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_policy_reloads_total", Help: "Versions tried, by result."}, []string{"result"}),
+	}}
+	if reg != nil {
+		reg.MustRegister(e.metrics.failed, e.metrics.loaded, e.metrics.problems, e.metrics.reloads,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "moongate_policy_states", Help: "Lua states of the policy that serves."}, func() float64 {
+				if p := e.current.Load(); p != nil {
+					return float64(p.pool.states())
+				}
+				return 0
+			}))
+	}
+	return e
+}
+
+// Rules gives the rules of the current version; nil before the first.
+func (e *Engine) Rules(*policy.Facts) *policy.Rules {
+	if p := e.current.Load(); p != nil {
+		return p.Rules
+	}
+	return nil
+}
+
+// Policy is the current version, nil before the first.
+func (e *Engine) Policy() *Policy { return e.current.Load() }
+
+// ErrRefused is Reload's error when the policy that served before goes on
+// serving (or none does).
+var ErrRefused = errors.New("the policy has problems and was not taken")
+
+// Reload takes a snapshot of the directory: lists follow their files at once;
+// scripts that changed become a new version if nothing is wrong with them. If
+// something is, each problem is logged and the old version stays. Scripts that
+// are the same as those tried last are not looked at again. It returns all
+// problems, warnings too, and ErrRefused if the version was not taken.
+func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if snap.Err == nil {
+		e.lists.see(snap.Files)
+	}
+	version := Version(snap)
+	if snap.Err != nil {
+		version = "unreadable: " + snap.Err.Error()
+	}
+	old := e.current.Load()
+	if version == e.tried.version && old != nil {
+		return e.tried.problems, e.tried.err
+	}
+	if old != nil && old.Rules.Version == version { // a refused one was taken back
+		e.tried = tried{version: version}
+		e.metrics.failed.Set(0)
+		e.metrics.problems.Set(0)
+		e.opts.Log.Info("policy as it serves", zap.String("version", version))
+		return nil, nil
+	}
+	start := time.Now()
+	p, problems := load(snap, e.opts, e.lists)
+	e.tried = tried{version: version, problems: problems}
+	e.metrics.problems.Set(float64(len(problems)))
+	for _, pr := range problems {
+		level := zap.ErrorLevel
+		if pr.Warning {
+			level = zap.WarnLevel
+		}
+		e.opts.Log.Log(level, "policy problem", zap.String("at", problemPlace(pr)), zap.String("problem", pr.Text), zap.String("line", pr.Source))
+	}
+	if p == nil {
+		e.metrics.failed.Set(1)
+		e.metrics.reloads.WithLabelValues("refused").Inc()
+		serving := "none"
+		if old != nil {
+			serving = old.Rules.Version
+		}
+		e.opts.Log.Error("policy refused", zap.String("version", version), zap.Int("problems", len(problems)), zap.String("serving", serving))
+		e.tried.err = ErrRefused
+		return problems, ErrRefused
+	}
+	e.current.Store(p)
+	e.metrics.failed.Set(0)
+	e.metrics.loaded.SetToCurrentTime()
+	e.metrics.reloads.WithLabelValues("loaded").Inc()
+	if old != nil {
+		old.pool.close()
+	}
+	e.opts.Log.Info("policy loaded", zap.String("version", p.Rules.Version), zap.Int("files", len(p.Files)),
+		zap.Int("rules", len(p.rules)), zap.Duration("took", time.Since(start)))
+	return problems, nil
+}
+
+// AcceptLists takes the content of lists that was held back because it shrank,
+// and says how many lists that were.
+func (e *Engine) AcceptLists() int { return e.lists.accept() }
+
+// RipenLists takes what was held back for long enough, where lists may shrink.
+// cmd calls it now and then.
+func (e *Engine) RipenLists() { e.lists.ripen() }
+
+func problemPlace(p lua.Problem) string {
+	p.Text = ""
+	s := p.Error()
+	for len(s) > 0 && (s[len(s)-1] == ' ' || s[len(s)-1] == ':') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
