@@ -25,7 +25,7 @@ type field struct {
 	name, body string
 	hidden     bool // in the header as it goes on, not shown: a rule or we put it there
 	gone       bool // not in the header as it goes on (any more)
-	own        bool // the Received field of an MTA: ours, or the place where one is yet to stand
+	own        bool // the place of the Received field that an MTA has on top
 }
 
 // viewOf makes the view of a filter. A signing filter sees what goes on. A

@@ -1,0 +1,243 @@
+package milter
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/policytest"
+)
+
+const aHeader = "From: a@example.net\r\nX-A: 1\r\nSubject: S\r\nX-A: 2\r\nX-A: 3\r\n"
+
+func subject(s string) string { return strings.Replace(aHeader, "Subject: S", "Subject: "+s, 1) }
+
+// What libmilter hears of us, for the first message and the second, of the
+// same session.
+func TestFilterHears(t *testing.T) {
+	f := &Filter{Label: "every", Address: python(t, "every.py"), Hostname: "mx.example.org"}
+	d := doorOf(t, t.Context(), []policy.Filter{f})
+	defer d.close()
+	for _, v := range []policy.Verdict{d.connect(), d.helo("client.example")} {
+		if v.Decided() {
+			t.Fatal(say(v))
+		}
+	}
+	d.s.TLS = &policy.TLS{Version: "TLSv1.3", Cipher: "X"}
+	d.s.User = "joe"
+	d.helo("again.example")
+	for n := range 2 {
+		d.mail("a@example.net", "SIZE=10", "BODY=8BITMIME")
+		d.rcpt("b@example.net")
+		d.rcpt("reject@example.net")
+		body := strings.Repeat("x", 70000*n) + "\r\n"
+		if v := d.message("Subject: tell\r\nX-Two:  two blanks\r\n\tand a fold\r\nx-CASE:v\r\n", body); v.Decided() {
+			t.Fatal(say(v))
+		}
+		want := []string{
+			"connect client.example 192.0.2.1", "helo client.example tls=None", "helo again.example tls=TLSv1.3",
+			"mail <a@example.net> SIZE=10 BODY=8BITMIME", "auth joe addr 192.0.2.1",
+			"rcpt <b@example.net>", "rcpt <reject@example.net>", "data i=True",
+			"header Subject 'tell'", `header X-Two ' two blanks\n\tand a fold'`, "header x-CASE 'v'", "body 2",
+		}
+		if n == 1 { // HELO is said again; the filter has kept the old ones
+			want = append(want[:3:3], append([]string{"helo again.example tls=TLSv1.3"}, want[3:]...)...)
+			want[len(want)-1] = "body 70002"
+		}
+		var got []string
+		for _, f := range d.s.Tx.Header().Fields() {
+			if strings.HasPrefix(f.Name(), "X-Seen-") {
+				got = append(got, f.Value())
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("message %d: libmilter heard (-want +got):\n%s", n+1, diff)
+		}
+		d.done(policy.Verdict{Action: policy.Accept})
+	}
+}
+
+// Every answer and every change of a real filter.
+func TestFilterSays(t *testing.T) {
+	f := &Filter{Label: "every", Address: python(t, "every.py")}
+	session := func(t *testing.T) *door {
+		d := doorOf(t, t.Context(), []policy.Filter{f})
+		t.Cleanup(d.close)
+		d.connect()
+		d.helo("client.example")
+		d.mail("a@example.net")
+		d.rcpt("b@example.net")
+		return d
+	}
+	t.Run("recipients", func(t *testing.T) {
+		d := session(t)
+		for to, want := range map[string]string{
+			"multi@example.net":  "reject 550-5.7.1 first 100% / 550-5.7.1 second / 550 5.7.1 third",
+			"reject@example.net": "reject 550 5.7.1 Command rejected",
+			"temp@example.net":   "tempfail 451 4.7.1 Service unavailable - try again later",
+			"fine@example.net":   "continue",
+		} {
+			if got := say(d.rcpt(to)); got != want {
+				t.Errorf("%s: got %q, want %q", to, got, want)
+			}
+		}
+		if v := d.message(aHeader, "x\r\n"); v.Decided() {
+			t.Errorf("the message after refused recipients: %s", say(v))
+		}
+	})
+	t.Run("discard at rcpt means the message", func(t *testing.T) {
+		d := session(t)
+		if v := d.rcpt("discard@example.net"); v.Decided() {
+			t.Errorf("at rcpt: %s", say(v))
+		}
+		if v := d.message(aHeader, "x\r\n"); v.Action != policy.Discard {
+			t.Errorf("then: %s", say(v))
+		}
+	})
+	t.Run("unknown", func(t *testing.T) {
+		d := session(t)
+		v := d.s.Ask(&policy.Event{Hook: policy.Unknown, Line: []byte("WIZ ard")})
+		if got := say(v); got != "reject 500 5.5.2 what is WIZ ard" {
+			t.Error(got)
+		}
+		if v := d.message(aHeader, "x\r\n"); v.Decided() {
+			t.Errorf("and after it: %s", say(v))
+		}
+	})
+	for subj, want := range map[string]string{
+		"reply":         "reject 554 5.7.1 no thanks",
+		"discard":       "discard",
+		"accept":        "continue",
+		"reject at eoh": "reject 550 5.7.1 Command rejected",
+	} {
+		t.Run(subj, func(t *testing.T) {
+			d := session(t)
+			if got := say(d.message(subject(subj), "x\r\n")); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			d.done(policy.Verdict{})
+			// The session goes on.
+			d.mail("a@example.net")
+			d.rcpt("b@example.net")
+			if v := d.message(aHeader, "x\r\n"); v.Decided() {
+				t.Errorf("the next message: %s", say(v))
+			}
+		})
+	}
+	t.Run("edit", func(t *testing.T) {
+		d := session(t)
+		d.rcpt("c@example.net")
+		if v := d.message(subject("edit"), "x\r\n"); v.Decided() {
+			t.Fatal(say(v))
+		}
+		want := "X-Ins: top\r\nFrom: a@example.net\r\nSubject: edit\r\nX-A: changed\r\nX-A: 3\r\nX-Add: 1\r\nX-None: made\r\n"
+		if diff := cmp.Diff(want, d.out()); diff != "" {
+			t.Errorf("header (-want +got):\n%s", diff)
+		}
+		var to []string
+		for _, r := range d.s.Tx.Recipients() {
+			to = append(to, r.Out.Raw)
+		}
+		if got := d.s.Tx.Out.From.Raw + " " + strings.Join(to, " "); got != "<new@example.org> <c@example.net> <added@example.org>" {
+			t.Errorf("envelope: %s", got)
+		}
+		for _, e := range d.s.Tx.Edits {
+			if e.By != "every" || e.Rule != nil {
+				t.Errorf("edit %s: by %q", e, e.By)
+			}
+		}
+	})
+	t.Run("body", func(t *testing.T) {
+		d := session(t)
+		if v := d.message(subject("body"), "x\r\n"); v.Decided() {
+			t.Fatal(say(v))
+		}
+		if got := d.outBody(); got != strings.Repeat("A", 70000)+"\r\n" {
+			t.Errorf("body of %d octets", len(got))
+		}
+	})
+	t.Run("quarantine without a drawer is a failure", func(t *testing.T) {
+		d := session(t)
+		if v := d.message(subject("quarantine"), "x\r\n"); v.Action != policy.Tempfail || !v.Failed {
+			t.Errorf("%+v", v)
+		}
+	})
+	t.Run("shadow", func(t *testing.T) {
+		shadow := &Filter{Label: "shadow", Address: f.Address, Shadow: true}
+		d := doorOf(t, t.Context(), []policy.Filter{shadow})
+		defer d.close()
+		d.connect()
+		d.helo("client.example")
+		d.mail("a@example.net")
+		if v := d.rcpt("reject@example.net"); v.Decided() {
+			t.Errorf("a shadow decides: %s", say(v))
+		}
+		if v := d.message(subject("edit"), "x\r\n"); v.Decided() || len(d.s.Tx.Edits) > 0 {
+			t.Errorf("a shadow acts: %s %v", say(v), d.s.Tx.Edits)
+		}
+		if n := d.logs.FilterMessage("shadow").Len(); n != 2 {
+			t.Errorf("%d lines of the shadow, want 2", n)
+		}
+	})
+}
+
+// A filter of the old kind, with neither helo nor eoh callback.
+func TestFilterClassic(t *testing.T) {
+	f := &Filter{Label: "classic", Address: python(t, "classic.py")}
+	d := doorOf(t, t.Context(), []policy.Filter{f})
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	for range 2 {
+		d.mail("a@example.net")
+		d.rcpt("b@example.net")
+		v := d.message(aHeader, "x\r\n")
+		if v.Decided() || !strings.HasSuffix(d.out(), "\r\nX-Classic: 1\r\n") {
+			t.Errorf("%s %q", say(v), d.out())
+		}
+		d.done(v)
+	}
+}
+
+// Filters are asked in order, each on what the one before made of the message;
+// the rules see what they said, a signing one sees what the rules did.
+func TestFilterChain(t *testing.T) {
+	addr := python(t, "every.py")
+	classic := python(t, "classic.py")
+	rule := policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		var names []string
+		for _, r := range s.Tx.Filters {
+			names = append(names, r.Name+"="+r.Verdict.Action.String())
+		}
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.AddHeader, Name: "X-Rule", Value: " saw " + strings.Join(names, " ")})
+	})
+	d := doorOf(t, t.Context(), []policy.Filter{
+		&Filter{Label: "sign", Address: addr, Sign: true},
+		&Filter{Label: "one", Address: classic},
+		&Filter{Label: "two", Address: addr},
+	}, rule)
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	d.mail("a@example.net")
+	d.rcpt("b@example.net")
+	if v := d.message("Subject: tell\r\n", "x\r\n"); v.Decided() {
+		t.Fatal(say(v))
+	}
+	var seen []string
+	for _, f := range d.s.Tx.Header().Fields() {
+		v := f.Value()
+		if strings.HasPrefix(v, "header ") && !strings.Contains(v, "X-Seen") {
+			seen = append(seen, v)
+		}
+	}
+	want := []string{
+		"header Subject 'tell'", "header X-Classic '1'", // two saw what one did
+		"header Subject 'tell'", "header X-Classic '1'", "header X-Rule 'saw one=continue two=continue'", // sign saw all
+	}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
