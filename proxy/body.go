@@ -194,7 +194,7 @@ func (b *body) close() {
 
 // ended keeps account of a message that was answered.
 func (c *conn) ended(r policy.Reply) {
-	c.inBody, c.inMail = false, false
+	c.inBody, c.inMail, c.body = false, false, nil
 	if r.Positive() {
 		c.refusals, c.mails = 0, 0
 	}

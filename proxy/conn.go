@@ -31,6 +31,7 @@ type conn struct {
 
 	inMail   bool // MAIL was accepted: a transaction is open
 	inBody   bool // DATA is open
+	body     *body
 	authed   bool // AUTH was relayed: it survives RSET and EHLO
 	refusals int  // since the last accepted message
 	mails    int  // the same
@@ -213,8 +214,8 @@ func (c *conn) Data(ctx context.Context) (BodyWriter, policy.Reply, error) {
 		stop()
 		return nil, policy.Reply{}, err
 	case r.Code == 354:
-		c.inBody = true
-		return newBody(ctx, c, stop), r, nil // the body's end stops the guard
+		c.inBody, c.body = true, newBody(ctx, c, stop) // the body's end stops the guard
+		return c.body, r, nil
 	}
 	stop()
 	if !r.Refuses() {
@@ -226,6 +227,15 @@ func (c *conn) Data(ctx context.Context) (BodyWriter, policy.Reply, error) {
 func (c *conn) Abort() {
 	c.dead.Store(true)
 	c.nc.Close()
+}
+
+// destroy is Abort by the owner: memory and goroutines go, too.
+func (c *conn) destroy() {
+	c.Abort()
+	if c.body != nil {
+		c.body.Abort()
+	}
+	c.rd.Release()
 }
 
 func (c *conn) Return() {

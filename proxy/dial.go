@@ -44,8 +44,7 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts) (*conn, error) {
 	stop := c.guard(ctx)
 	defer stop()
 	if err := c.open(ctx, until); err != nil {
-		c.Abort()
-		c.rd.Release()
+		c.destroy()
 		return nil, err
 	}
 	return c, nil

@@ -129,8 +129,7 @@ func (h *Hop) Probe(ctx context.Context) error {
 		return err
 	}
 	c.quit()
-	c.Abort()
-	c.rd.Release()
+	c.destroy()
 	return nil
 }
 

@@ -54,6 +54,8 @@ func (c *bytesConn) Read(p []byte) (int, error) {
 
 func (c *bytesConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *bytesConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *bytesConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (c *bytesConn) Close() error                     { return nil }
 
 func TestLines(t *testing.T) {
 	long := strings.Repeat("x", 100)

@@ -28,7 +28,7 @@ type waiter struct {
 }
 
 var (
-	errFull     = errors.New("no free connection")
+	errFull      = errors.New("no free connection")
 	errHopClosed = errors.New("hop is closed")
 )
 
@@ -55,8 +55,7 @@ func (h *Hop) take(ctx context.Context, f *policy.Facts) (*conn, error) {
 		p.idle = p.idle[1:]
 		p.mu.Unlock()
 		c.quit()
-		c.Abort()
-		c.rd.Release()
+		c.destroy()
 		return nil, nil // its place
 	}
 	w := &waiter{ready: make(chan *conn, 1)}
@@ -132,8 +131,7 @@ func (h *Hop) put(c *conn) {
 
 // drop closes a connection and gives its place away.
 func (h *Hop) drop(c *conn) {
-	c.Abort()
-	c.rd.Release()
+	c.destroy()
 	h.leave()
 }
 
