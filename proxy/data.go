@@ -57,6 +57,7 @@ func (s *session) data(k *call, v policy.Verdict) {
 		if o != nil {
 			o.Reply = s.say(k.verb, o.Reply, o.By, nil, o.Cause)
 			s.finish(o)
+			s.dataRefused()
 			return
 		}
 		in.open, goAhead = w, r
@@ -69,6 +70,11 @@ func (s *session) data(k *call, v policy.Verdict) {
 	}
 	if err := in.read(); err != nil {
 		in.drop()
+		if errors.Is(err, errFlood) { // it has an answer, and is never read to its end
+			s.conclude(in, in.answer)
+			s.close("too much data behind a refusal")
+			return
+		}
 		s.bodyFailed(err)
 		return
 	}
@@ -76,6 +82,15 @@ func (s *session) data(k *call, v policy.Verdict) {
 	o := in.end()
 	s.whole = false
 	s.conclude(in, o)
+}
+
+// dataRefused ends the session of a client that did not wait for the answer to
+// DATA (RFC 2920 3.1 wants it last in a group) and was refused: what it sent
+// behind it is likely a message, and must not be taken for commands.
+func (s *session) dataRefused() {
+	if s.in.Buffered() > 0 {
+		s.close("data behind a refused DATA")
+	}
 }
 
 // conclude answers the final dot and ends the transaction. This is the only
@@ -118,9 +133,6 @@ func (s *session) bodyFailed(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.out.add(&replyTimeout)
 		s.gone("timeout in DATA")
-	case errors.Is(err, errFlood):
-		s.out.add(&replyTimeout)
-		s.gone("too much data behind a refusal")
 	case s.hard.Err() != nil:
 		s.gone("server closed")
 	case errors.Is(err, io.EOF):

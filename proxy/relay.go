@@ -17,7 +17,7 @@ type relay struct {
 	told     []toldRcpt      // the recipients that it accepted, in order
 	awaited  []awaited       // commands whose replies are outstanding, in order
 	refused  *policy.Outcome // a held MAIL was refused: each RCPT hears this
-	redialed bool            // it was lost once in this transaction, unseen by the client
+	redials  int             // how often it was lost in this transaction, unseen by the client
 	size     int64           // of the message as it goes on, once that is known
 }
 
@@ -34,8 +34,9 @@ type awaited struct {
 	silent bool
 }
 
-// maxRedials bounds how often a dead connection is replaced before a
-// transaction is open; once it is, it happens once (docs/mail.md 11).
+// maxRedials bounds how often a dead connection is replaced at MAIL: a pool may
+// hold several that died together. Once MAIL was accepted it happens once
+// (docs/mail.md 11).
 const maxRedials = 3
 
 // outcome is the end of a transaction, or of a command, by its reply.
@@ -292,12 +293,12 @@ func (s *session) answerLost(a awaited) {
 // docs/mail.md 11.
 func (s *session) revive(queued []awaited) *policy.Outcome {
 	r := &s.relay
+	open := r.open || len(r.told) > 0
 	r.abort()
-	if r.redialed {
+	if open && r.redials > 0 || r.redials >= maxRedials {
 		return outcome(replyTrouble, policy.ByMoongate, "upstream lost again")
 	}
-	open := len(r.told) > 0 || r.open
-	r.redialed = open
+	r.redials++
 	s.srv.Metrics.redialed()
 	if o := s.dial(); o != nil {
 		return o

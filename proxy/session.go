@@ -102,6 +102,9 @@ var errShutdown = errors.New("shutdown")
 // next returns the next command line. Before it waits, every reply that the
 // client is owed has left: RFC 2920 3.2.
 func (s *session) next() ([]byte, error) {
+	if err := s.policy.Ctx.Err(); err != nil {
+		return nil, err
+	}
 	if s.woken.Load() && s.policy.Tx == nil {
 		return nil, errShutdown
 	}
