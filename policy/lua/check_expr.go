@@ -18,7 +18,11 @@ func (c *checker) expr(e ast.Expr) {
 	switch x := e.(type) {
 	case *ast.IdentExpr:
 		if c.resolve(x.Value) == nil {
-			c.uses = append(c.uses, use{id: x, depth: c.depth, near: c.visible()})
+			u := use{id: x, depth: c.depth}
+			if !c.names.known(x.Value) {
+				u.near = c.visible()
+			}
+			c.uses = append(c.uses, u)
 		}
 	case *ast.AttrGetExpr:
 		c.field(x.Object, x.Key)

@@ -101,8 +101,10 @@ func (g *generator) num(d int) string {
 		return g.pick(g.digit(), "0.25", "1e3", "0x1F", "010", "-3", "(-2)")
 	}
 	switch g.r.IntN(10) {
-	case 0, 1, 2:
-		return fmt.Sprintf("(%s %s %s)", g.num(d-1), g.pick("+", "-", "*", "/"), g.num(d-1))
+	case 0, 1:
+		return fmt.Sprintf("(%s %s %s)", g.num(d-1), g.pick("+", "-", "*"), g.num(d-1))
+	case 2: // never by zero: the compiler keeps one constant for both zeros
+		return fmt.Sprintf("(%s / %s)", g.num(d-1), g.pick("2", "0.5", "-4", "3"))
 	case 3:
 		return fmt.Sprintf("(%s %% %s)", g.num(d-1), g.pick("2", "3", "-4", "2.5", "7"))
 	case 4:
@@ -214,7 +216,7 @@ func (g *generator) text(d int) string {
 func (g *generator) format() (string, string) {
 	switch g.r.IntN(6) {
 	case 0:
-		return g.pick("%d", "%5d|", "%-5d|", "%05d", "%+d", "% d", "%.3d", "%x", "%X", "%#x", "%o", "%u"), "math.abs(math.floor(" + g.num(1) + "))"
+		return g.pick("%d", "%5d|", "%-5d|", "%05d", "%+d", "% d", "%.3d", "%x", "%X", "%#x", "%o", "%u"), "math.abs(math.floor(num(" + g.num(1) + ")))"
 	case 1:
 		return g.pick("%.2f", "%8.3f", "%-8.1f|", "%+.0f", "%e", "%.3e", "%g", "%.3g", "%G", "%08.2f"), "0 + " + g.num(2)
 	case 2:

@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,21 +41,28 @@ func TestCorpus(t *testing.T) {
 	if raceEnabled || testing.Short() {
 		step = 20
 	}
-	bad := 0
-	for n := 0; n < corpusSize; n += step {
-		got := runProgram(program(n))
-		if sum(got) == binary.BigEndian.Uint32(want[4*n:]) {
-			continue
-		}
-		if bad++; bad <= 3 {
-			t.Errorf("program %d\n%s\ngives  %s", n, strings.TrimPrefix(program(n), corpusPrelude), got)
-			if _, err := exec.LookPath("luajit"); err == nil {
-				t.Logf("LuaJIT %s", askLuaJIT(t, n, n+1)[0])
+	var bad atomic.Int64
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		wg.Go(func() {
+			for n := w * step; n < corpusSize; n += step * workers {
+				if got := runProgram(program(n)); sum(got) != binary.BigEndian.Uint32(want[4*n:]) && bad.Add(1) <= 3 {
+					reportProgram(t, n, got)
+				}
 			}
-		}
+		})
 	}
-	if bad > 0 {
-		t.Errorf("%d of %d programs differ", bad, corpusSize/step)
+	wg.Wait()
+	if bad.Load() > 0 {
+		t.Errorf("%d of %d programs differ", bad.Load(), corpusSize/step)
+	}
+}
+
+func reportProgram(t *testing.T, n int, got string) {
+	t.Errorf("program %d\n%s\ngives  %s", n, strings.TrimPrefix(program(n), corpusPrelude), got)
+	if _, err := exec.LookPath("luajit"); err == nil {
+		t.Logf("LuaJIT %s", askLuaJIT(t, n, n+1)[0])
 	}
 }
 
@@ -115,7 +125,6 @@ func writeCorpus(t *testing.T) {
 
 // askLuaJIT runs programs in one process of the reference implementation, without its compiler.
 func askLuaJIT(t *testing.T, from, to int) []string {
-	t.Helper()
 	var driver strings.Builder
 	driver.WriteString("local P = {}\n")
 	for n := from; n < to; n++ {

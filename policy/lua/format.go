@@ -87,7 +87,11 @@ func (d *directive) text(L *glua.LState, arg int) string {
 	case 'u':
 		return d.printf('d', uint64(integer(checkNumber(L, arg))))
 	case 'o', 'x', 'X':
-		return d.printf(rune(d.verb), uint64(integer(checkNumber(L, arg))))
+		n := uint64(integer(checkNumber(L, arg)))
+		if n == 0 { // C writes no prefix for a zero
+			d.flags = strings.ReplaceAll(d.flags, "#", "")
+		}
+		return d.printf(rune(d.verb), n)
 	case 'c':
 		return d.pad(string([]byte{byte(checkInt(L, arg))}))
 	case 'e', 'E', 'f', 'g', 'G':
