@@ -84,7 +84,6 @@ type stage struct {
 func play(t *testing.T, script string) {
 	st := newStage(t)
 	for i, line := range strings.Split(script, "\n") {
-		line = strings.TrimRight(line, " ")
 		if line == "" || line[0] == '#' {
 			continue
 		}

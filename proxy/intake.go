@@ -44,7 +44,6 @@ type intake struct {
 	way    way
 	answer *policy.Outcome // set: the rest is read and forgotten
 	size   int64
-	rest   int64 // octets behind the answer
 }
 
 func newIntake(s *session) *intake {
@@ -83,14 +82,13 @@ func (in *intake) read() error {
 // take gets the decoded octets.
 func (in *intake) take(b []byte) error {
 	in.size += int64(len(b))
+	if in.answer == nil && in.size > in.s.limitSize() {
+		in.refuse(replyTooBig)
+	}
 	if in.answer != nil {
-		if in.rest += int64(len(b)); in.rest > 2*in.s.set.Limits.Size {
+		if in.size > 3*in.s.set.Limits.Size {
 			return errFlood
 		}
-		return nil
-	}
-	if in.size > in.s.limitSize() {
-		in.refuse(replyTooBig)
 		return nil
 	}
 	if in.way != nil {
@@ -98,10 +96,11 @@ func (in *intake) take(b []byte) error {
 		return nil
 	}
 	in.head = append(in.head, b...)
-	if in.headEnds() {
-		in.judge()
-	} else if len(in.head) > in.s.set.Limits.Header {
+	switch ends := in.headEnds(); {
+	case in.line > in.s.set.Limits.Header || !ends && len(in.head) > in.s.set.Limits.Header:
 		in.refuse(replyBigHeader)
+	case ends:
+		in.judge()
 	}
 	return nil
 }
@@ -147,6 +146,7 @@ func (in *intake) judge() {
 		in.msg.Blank, body = true, body[2:]
 	}
 	in.head = nil // its octets live on in the fields
+	s.looseBody = !in.msg.Blank && len(body) > 0 && (body[0] == ' ' || body[0] == '\t')
 	s.policy.Tx.SetMessage(in.msg)
 	switch {
 	case s.swallow.Action == policy.Quarantine:

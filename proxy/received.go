@@ -14,7 +14,14 @@ func (s *session) addReceived() {
 	if s.set.Received == "never" || s.set.Received == "auto" && s.set.Hop.Identity.Knows() {
 		return
 	}
-	s.policy.Tx.Note(policy.Edit{Kind: policy.InsertHeader, Name: "Received", Value: s.receivedLine(time.Now())})
+	at := 0 // behind mbox lines, which would end the header elsewhere
+	for _, f := range s.policy.Tx.Header().Fields() {
+		if f.IsField() {
+			break
+		}
+		at++
+	}
+	s.policy.Tx.Note(policy.Edit{Kind: policy.InsertHeader, Name: "Received", Index: at, Value: s.receivedLine(time.Now())})
 }
 
 // receivedLine is the body of a Received field: RFC 5321 4.4, folded. It names

@@ -37,15 +37,16 @@ type session struct {
 	hardStop context.CancelFunc
 	cancel   context.CancelFunc // ends policy.Ctx: the client is gone
 
-	relay   relay
-	swallow policy.Verdict // a discard or quarantine that was decided before the end of the message
-	dropped bool           // every recipient was dropped
-	whole   bool           // the message at hand is here up to its final dot
-	greeted bool           // HELO or EHLO was accepted
-	offered *Caps          // by our EHLO reply; nil after HELO
-	event   policy.Event   // of the command at hand
-	errors  int            // refused commands since the last accepted message
-	cause   string         // why the session ends; "" while it goes on
+	relay     relay
+	swallow   policy.Verdict // a discard or quarantine that was decided before the end of the message
+	dropped   bool           // every recipient was dropped
+	whole     bool           // the message at hand is here up to its final dot
+	looseBody bool           // the body begins with a blank and no empty line stands in front of it
+	greeted   bool           // HELO or EHLO was accepted
+	offered   *Caps          // by our EHLO reply; nil after HELO
+	event     policy.Event   // of the command at hand
+	errors    int            // refused commands since the last accepted message
+	cause     string         // why the session ends; "" while it goes on
 
 	network  netip.Prefix // counted under limits.per_network
 	stressed bool

@@ -58,11 +58,13 @@ func (st *stream) drop() {
 	}
 }
 
-// headerOut is the header as it goes on, with the empty line behind it.
+// headerOut is the header as it goes on, with the empty line behind it. A body
+// that begins with a blank, without an empty line in front, must not become the
+// fold of a field that we put there.
 func (s *session) headerOut(m *message.Message) []byte {
 	h := s.policy.Tx.Header()
 	b := h.Append(make([]byte, 0, h.Size()+2))
-	if m.Blank {
+	if m.Blank || s.looseBody && h.Len() > 0 && h.Fields()[h.Len()-1].IsField() {
 		b = append(b, crlf...)
 	}
 	return b
