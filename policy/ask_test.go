@@ -306,3 +306,21 @@ func TestLines(t *testing.T) {
 		t.Errorf("disconnect line counts %q", c)
 	}
 }
+
+// RFC 5321 4.1.4: a nested MAIL is refused, and the open transaction stays.
+func TestNestedMail(t *testing.T) {
+	env, logs := pt.Env(policy.SMTP)
+	s := pt.Session(t, env)
+	begin(t, s, "a@b.example")
+	tell := func(r policy.Reply) {
+		s.Tell(&policy.Event{Hook: policy.Answered, Verb: "MAIL", Reply: r, By: policy.ByMoongate})
+	}
+	tell(policy.Say(250, policy.NoStatus, "ok"))
+	tell(policy.Say(503, policy.Status{5, 5, 1}, "nested"))
+	if s.Tx == nil {
+		t.Fatal("the transaction is gone")
+	}
+	if got := logs.FilterMessage("refuse").All(); len(got) != 1 || got[0].ContextMap()[policy.KeyStage] != "mail" {
+		t.Errorf("refuse lines %v", got)
+	}
+}

@@ -61,10 +61,13 @@ func (s *Session) answered(ev *Event) {
 		}
 		s.Tx.Rcpts = append(s.Tx.Rcpts, r)
 	}
+	if verb == "mail" && s.Tx != nil && !ev.Reply.Refuses() {
+		s.Tx.open = true
+	}
 	if ev.Reply.Refuses() {
 		s.Env.Metrics.refused(verb, ev.By)
 		s.refuseLine(ev, verb)
-		if verb == "mail" && s.Tx != nil { // there is no transaction
+		if verb == "mail" && s.Tx != nil && !s.Tx.open { // a refused nested MAIL ends nothing (RFC 5321 4.1.4)
 			s.drop()
 		}
 	}

@@ -93,6 +93,7 @@ type Transaction struct {
 	rule     *Rule
 	by       string
 	holds    []Hold
+	open     bool // its MAIL was answered 2xx
 	done     bool
 }
 
