@@ -239,7 +239,7 @@ func (c *conn) destroy() {
 }
 
 func (c *conn) Return() {
-	c.facts = nil
+	c.facts, c.id = nil, ""
 	if c.dead.Load() || c.inBody || len(c.sent) > 0 || !c.Alive() {
 		c.hop.drop(c)
 		return

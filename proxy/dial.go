@@ -95,6 +95,10 @@ func (c *conn) greeting(ctx context.Context, until time.Time) error {
 // learns the keywords.
 func (c *conn) hello(ctx context.Context, name string) error {
 	for _, verb := range []string{"EHLO", "HELO"} {
+		if !c.Alive() {
+			// A second greeting would be taken for the reply.
+			return &HopError{Op: "ehlo", Reply: hopDown, Err: errChatter}
+		}
 		if _, err := fmt.Fprintf(c.deadlined(), "%s %s\r\n", verb, name); err != nil {
 			return c.lost(ctx, verb, err)
 		}
@@ -102,7 +106,7 @@ func (c *conn) hello(ctx context.Context, name string) error {
 		if err != nil {
 			return c.lost(ctx, verb, err)
 		}
-		if r.Positive() {
+		if r.Code == 250 {
 			if c.caps = (&Caps{}); verb == "EHLO" {
 				c.caps = parseCaps(r)
 			}

@@ -1,0 +1,359 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// A transaction that was left open is reset before the next session's.
+func TestPoolResets(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+`
+		C: MAIL FROM:<a@a.example>
+		S: 250 2.1.0 Ok
+		C: RSET
+		S: 250 2.0.0 Ok
+		`+aMail)
+	h := s.hop()
+	u := mustGet(t, h, stranger)
+	mustSay(t, u, 250, "MAIL", "FROM:<a@a.example>")
+	u.Return()
+	u = mustGet(t, h, stranger)
+	sendOne(t, u)
+	u.Return()
+}
+
+// What is not fit for another client is not given to one.
+func TestPoolRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script string
+		use    func(t *testing.T, u Upstream)
+	}{
+		"AUTH was relayed": {"C: AUTH PLAIN AGEAYg==\nS: 235 2.7.0 Ok", func(t *testing.T, u Upstream) {
+			mustSay(t, u, 235, "AUTH", "PLAIN AGEAYg==")
+		}},
+		"AUTH failed": {"C: AUTH PLAIN AGEAYg==\nS: 535 5.7.8 no", func(t *testing.T, u Upstream) {
+			mustSay(t, u, 535, "AUTH", "PLAIN AGEAYg==")
+		}},
+		"five refusals": {strings.Repeat("C: RCPT TO:<x@b.example>\nS: 550 5.1.1 no\n", 5), func(t *testing.T, u Upstream) {
+			for range 5 {
+				mustSay(t, u, 550, "RCPT", "TO:<x@b.example>")
+			}
+		}},
+		"fifty transactions": {strings.Repeat("C: MAIL FROM:<>\nS: 250 Ok\nC: RSET\nS: 250 Ok\n", 50), func(t *testing.T, u Upstream) {
+			for range 50 {
+				mustSay(t, u, 250, "MAIL", "FROM:<>")
+				mustSay(t, u, 250, "RSET", "")
+			}
+		}},
+		"421":             {"C: NOOP\nS: 421 4.3.2 bye\neof", func(t *testing.T, u Upstream) { mustSay(t, u, 421, "NOOP", "") }},
+		"a reply is owed": {"hang", func(t *testing.T, u Upstream) { u.Send("NOOP", nil) }},
+		"too old":         {"", func(t *testing.T, u Upstream) { u.(*conn).born = time.Now().Add(-time.Hour) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			s := startScripted(t, opening+tc.script, opening+aMail)
+			h := s.hop()
+			u := mustGet(t, h, stranger)
+			tc.use(t, u)
+			u.Return()
+			u = mustGet(t, h, stranger)
+			sendOne(t, u)
+			u.Return()
+			if n := s.accepted(); n != 2 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+	// An accepted message clears the account.
+	s := startScripted(t, opening+strings.Repeat("C: RCPT TO:<x@b.example>\nS: 550 5.1.1 no\n", 4)+aMail+
+		strings.Repeat("C: RCPT TO:<x@b.example>\nS: 550 5.1.1 no\n", 4)+aMail)
+	h := s.hop()
+	for range 2 {
+		u := mustGet(t, h, stranger)
+		for range 4 {
+			mustSay(t, u, 550, "RCPT", "TO:<x@b.example>")
+		}
+		sendOne(t, u)
+		u.Return()
+	}
+}
+
+// An upstream that spoke or went away while its connection waited: another one
+// is dialled, unseen.
+func TestPoolStale(t *testing.T) {
+	for name, script := range map[string]string{
+		"idle 421":  "S: 421 4.4.2 timeout\nclose",
+		"restart":   "close",
+		"chatter":   "S: 250 Ok\nhang",
+		"lost RSET": "C: MAIL FROM:<>\nS: 250 Ok\nC: RSET\nclose",
+		"late 421":  "C: MAIL FROM:<>\nS: 250 Ok\nC: RSET\nS: 421 4.3.2 bye\nclose",
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			if !strings.HasPrefix(script, "C:") {
+				script = aMail + "wait go\n" + script
+			}
+			s := startScripted(t, opening+script, opening+aMail)
+			h := s.hop()
+			u := mustGet(t, h, stranger)
+			if strings.Contains(name, "4") == strings.Contains(name, "late") && name != "restart" && name != "chatter" {
+				mustSay(t, u, 250, "MAIL", "FROM:<>")
+			} else {
+				sendOne(t, u)
+			}
+			u.Return()
+			close(s.gate("go"))
+			for u.(*conn).poll.silent() {
+				time.Sleep(time.Millisecond) // for the octets to arrive
+			}
+			u = mustGet(t, h, stranger)
+			sendOne(t, u)
+			u.Return()
+			if n := s.accepted(); n != 2 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
+func TestPoolFull(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+aMail, opening+aMail+aMail)
+	reg := prometheus.NewRegistry()
+	h := s.hop(func(h *Hop) { h.MaxConns, h.Wait, h.Metrics = 2, 200*time.Millisecond, NewHopMetrics(reg) })
+	a, b := mustGet(t, h, stranger), mustGet(t, h, stranger)
+	start := time.Now()
+	_, err := h.Get(context.Background(), stranger)
+	he := hopError(t, err, "wait")
+	if took := time.Since(start); !errors.Is(he, errFull) || he.Reply.String() != "451 4.3.2 Too busy, please try again later" || took > 2*time.Second {
+		t.Errorf("%v after %s: %s", he, took, he.Reply)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := h.Get(ctx, stranger); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	// Who waits gets what is returned.
+	h.Wait = 5 * time.Second
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c, err := h.Get(context.Background(), stranger)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sendOne(t, c)
+		c.Return()
+	})
+	for waiting := 0; waiting == 0; {
+		h.pool.mu.Lock()
+		waiting = len(h.pool.waiters)
+		h.pool.mu.Unlock()
+	}
+	sendOne(t, b)
+	b.Return()
+	wg.Wait()
+	sendOne(t, a)
+	a.Return()
+	if h.pool.open != 2 {
+		t.Error(h.pool.open, "open")
+	}
+}
+
+// A place that is given away by a connection that broke goes to who waits.
+func TestPoolPlaceGoesOn(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+"hang", opening+aMail)
+	h := s.hop(func(h *Hop) { h.MaxConns = 1 })
+	a := mustGet(t, h, stranger)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c, err := h.Get(context.Background(), stranger)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sendOne(t, c)
+		c.Return()
+	})
+	for waiting := 0; waiting == 0; {
+		h.pool.mu.Lock()
+		waiting = len(h.pool.waiters)
+		h.pool.mu.Unlock()
+	}
+	a.Abort()
+	a.Return()
+	wg.Wait()
+}
+
+func TestPoolRetires(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+aMail+"C: QUIT\nS: 221 bye")
+	h := s.hop(func(h *Hop) { h.IdleAfter = 20 * time.Millisecond })
+	u := mustGet(t, h, stranger)
+	sendOne(t, u)
+	u.Return()
+	for open := 1; open > 0; {
+		time.Sleep(time.Millisecond) // the pool's own timer is what is waited for
+		h.pool.mu.Lock()
+		open = h.pool.open
+		h.pool.mu.Unlock()
+	}
+}
+
+func TestHopClosed(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+aMail, opening+aMail)
+	h := s.hop()
+	a, b := mustGet(t, h, stranger), mustGet(t, h, stranger)
+	sendOne(t, a)
+	a.Return()
+	h.Close()
+	sendOne(t, b) // what is in use may end
+	b.Return()
+	_, err := h.Get(context.Background(), stranger)
+	hopError(t, err, "wait")
+	if h.pool.open != 0 {
+		t.Error(h.pool.open, "open")
+	}
+}
+
+// Openings that fail: a 4xx, whatever the upstream says, since it does not
+// know the client; and the connection is closed.
+func TestHopOpening(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script string
+		op     string
+		said   int
+		reply  int
+		counts bool // towards the breaker
+	}{
+		"554 greeting":    {"S: 554 5.7.1 go away\neof", "greeting", 554, 451, true},
+		"421 greeting":    {"S: 421 4.3.2 busy\nclose", "greeting", 421, 451, true},
+		"250 greeting":    {"S: 250 hi\neof", "greeting", 250, 451, true},
+		"no SMTP":         {"S: SSH-2.0-x\neof", "greeting", 0, 451, true},
+		"closes":          {"close", "greeting", 0, 451, true},
+		"never greets":    {"hang", "greeting", 0, 451, true},
+		"550 to EHLO":     {"S: 220 hi\nC: EHLO moon.example\nS: 550 5.7.1 no\neof", "ehlo", 550, 451, false},
+		"lost at EHLO":    {"S: 220 hi\nC: EHLO moon.example\nclose", "EHLO", 0, 451, false},
+		"two greetings":   {"S: 220 hi\nS: 220 hi\nhang", "ehlo", 0, 451, false},
+		"speaks unasked":  {opening + "S: 421 bye\nhang", "ehlo", 0, 451, false},
+		"no HELO neither": {"S: 220 hi\nC: EHLO moon.example\nS: 502 no\nC: HELO moon.example\nS: 502 no\neof", "ehlo", 502, 451, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			s := startScripted(t, tc.script)
+			h := s.hop(func(h *Hop) { h.Wait = 200 * time.Millisecond })
+			_, err := h.Get(context.Background(), stranger)
+			he := hopError(t, err, tc.op)
+			if he.Said.Code != tc.said || he.Reply.Code != tc.reply || he.Verdict || h.breaker.failures > 0 != tc.counts {
+				t.Errorf("%+v, %d failures", he, h.breaker.failures)
+			}
+			if name == "never greets" && policy.StatusText(he.Reply.Status) != "4.3.2" {
+				t.Error(he.Reply)
+			}
+			if h.pool.open != 0 || h.Caps() != nil {
+				t.Error(h.pool.open, "open", h.Caps())
+			}
+		})
+	}
+}
+
+func TestHopHelo(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, `S: 220 old
+		C: EHLO moon.example
+		S: 500 5.5.2 what
+		C: HELO moon.example
+		S: 250-old SIZE
+		S: 250 DSN
+		`+aMail)
+	u := mustGet(t, s.hop(), stranger)
+	if len(u.Caps().Lines()) != 0 {
+		t.Error(u.Caps().Lines())
+	}
+	sendOne(t, u)
+	u.Return()
+}
+
+func TestHopDown(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	h := &Hop{Address: address, Hostname: "moon.example"}
+	defer h.Close()
+	for i := range breakerAfter {
+		if h.Open() {
+			t.Error("open after", i)
+		}
+		_, err := h.Get(context.Background(), stranger)
+		hopError(t, err, "dial")
+	}
+	if !h.Open() {
+		t.Error("not open")
+	}
+	if _, err := h.Get(context.Background(), stranger); !errors.Is(err, errBreaker) {
+		t.Error(err)
+	}
+	// It comes back: Open's own probe, once a second, closes the breaker.
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Skip("somebody took the port:", err)
+	}
+	defer l.Close()
+	s := &scripted{t: t, l: l}
+	s.wg.Add(1)
+	go s.accept([]string{opening + "C: QUIT"})
+	for h.Open() {
+		time.Sleep(10 * time.Millisecond) // the probe has its own time
+	}
+	if !h.Caps().Has("8BITMIME") {
+		t.Error("the probe learned nothing")
+	}
+	l.Close()
+	s.wg.Wait()
+}
+
+func TestHopUnixSocket(t *testing.T) {
+	noLeaks(t)
+	path := t.TempDir() + "/s"
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scripted{t: t, l: l}
+	s.wg.Add(1)
+	go s.accept([]string{opening + aMail})
+	h := s.hop(func(h *Hop) { h.Address = "unix:" + path })
+	u := mustGet(t, h, stranger)
+	sendOne(t, u)
+	u.Return()
+	h.Close()
+	l.Close()
+	s.wg.Wait()
+}
+
+func TestHopProbe(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, opening+"C: QUIT")
+	h := s.hop()
+	if err := h.Probe(context.Background()); err != nil || !h.Caps().Has("PIPELINING") {
+		t.Error(err, h.Caps())
+	}
+	if h.pool.open != 0 {
+		t.Error("the probe stays")
+	}
+}
