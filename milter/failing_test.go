@@ -1,0 +1,334 @@
+package milter
+
+import (
+	"context"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-milter"
+
+	"github.com/moongate/moongate/milter/wire"
+	"github.com/moongate/moongate/policy"
+)
+
+// A badFilter answers everything with continue, but for the command at which
+// it does what it should not.
+type badFilter struct {
+	l    net.Listener
+	at   atomic.Int32 // the command's code; 0: it is good
+	mode atomic.Value // string
+	wg   sync.WaitGroup
+	conn sync.Map
+}
+
+func newBadFilter(t *testing.T) *badFilter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &badFilter{l: l}
+	b.mode.Store("")
+	b.wg.Add(1)
+	go b.accept()
+	t.Cleanup(func() {
+		l.Close()
+		b.conn.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
+		b.wg.Wait()
+	})
+	return b
+}
+
+func (b *badFilter) addr() string { return b.l.Addr().String() }
+
+func (b *badFilter) accept() {
+	defer b.wg.Done()
+	for {
+		c, err := b.l.Accept()
+		if err != nil {
+			return
+		}
+		b.conn.Store(c, nil)
+		b.wg.Add(1)
+		go b.serve(c)
+	}
+}
+
+func (b *badFilter) serve(c net.Conn) {
+	defer b.wg.Done()
+	defer b.conn.Delete(c)
+	defer c.Close()
+	r := wire.NewReader(c)
+	for {
+		f, err := r.Next()
+		if err != nil {
+			return
+		}
+		if int32(f.Code) == b.at.Load() {
+			if !b.misbehave(c, r) {
+				return
+			}
+			continue
+		}
+		switch milter.Code(f.Code) {
+		case milter.CodeOptNeg:
+			o, _ := wire.Options{Version: 6, Actions: 0x7f}.Frame()
+			out, _ := o.Append(nil)
+			c.Write(out)
+		case milter.CodeMacro, milter.CodeAbort:
+		case milter.CodeQuit:
+			return
+		default:
+			out, _ := wire.Act(milter.ActContinue).Append(nil)
+			c.Write(out)
+		}
+	}
+}
+
+var misdeeds = map[string]string{
+	"close":             "",
+	"zero frame":        "\x00\x00\x00\x00",
+	"four gigabytes":    "\xff\xff\xff\xffc",
+	"no such answer":    "\x00\x00\x00\x01?",
+	"half an answer":    "\x00\x00\x00\x09y550",
+	"reply of 250":      "\x00\x00\x00\x08y250 ok\x00",
+	"reply in pieces":   "\x00\x00\x00\x0fy550-a\r\n451 b\x00",
+	"skip not offered":  "\x00\x00\x00\x01s",
+	"shutdown":          "\x00\x00\x00\x014",
+	"not a milter":      "HTTP/1.1 400 Bad Request\r\n\r\n",
+	"header with fault": "\x00\x00\x00\x0ahX\x00a\r\n.\r\n",
+}
+
+func (b *badFilter) misbehave(c net.Conn, r *wire.Reader) (goOn bool) {
+	mode := b.mode.Load().(string)
+	if mode == "hang" {
+		r.Next() // until the other side has enough
+		return false
+	}
+	c.Write([]byte(misdeeds[mode]))
+	return false
+}
+
+// A filter that hangs, dies or answers nonsense, at each stage: its on_error,
+// in time.
+func TestFilterFails(t *testing.T) {
+	modes := []string{"hang"}
+	for m := range misdeeds {
+		modes = append(modes, m)
+	}
+	codes := "OCHMRTLNBE"
+	for _, onError := range []policy.Action{policy.Tempfail, policy.Accept, policy.Reject} {
+		for _, mode := range modes {
+			t.Run(onError.String()+"/"+mode, func(t *testing.T) {
+				t.Parallel()
+				b := newBadFilter(t)
+				b.mode.Store(mode)
+				for _, code := range codes {
+					b.at.Store(code)
+					f := &Filter{Label: "bad", Address: b.addr(), OnError: onError, ConnectTime: 100 * time.Millisecond,
+						CommandTime: 100 * time.Millisecond, EndTime: 100 * time.Millisecond}
+					d := doorOf(t, t.Context(), []policy.Filter{f})
+					start := time.Now()
+					v := converse(d)
+					if took := time.Since(start); took > 5*time.Second {
+						t.Errorf("at %c: %v", code, took)
+					}
+					want := onError
+					if want == policy.Accept {
+						want = policy.Continue
+						if _, marked := d.s.Tx.Header().Get("X-Moongate-Unchecked", 1); !marked {
+							t.Errorf("at %c: the message is not marked", code)
+						}
+					}
+					if v.Action != want {
+						t.Errorf("at %c: %s, want %s", code, say(v), want)
+					}
+					if onError != policy.Accept && !v.Failed {
+						t.Errorf("at %c: the verdict does not say that the filter failed", code)
+					}
+					if d.logs.FilterMessage("filter failed").Len() == 0 {
+						t.Errorf("at %c: nothing in the log", code)
+					}
+					d.done(v)
+					// The filter is well again, and the session goes on.
+					b.at.Store(0)
+					if v := oneMessage(d); v.Decided() {
+						t.Errorf("at %c: the next message: %s", code, say(v))
+					}
+					d.done(policy.Verdict{})
+					d.close()
+				}
+			})
+		}
+	}
+}
+
+// converse plays a session up to the end of a message and returns the verdict
+// that decided.
+func converse(d *door) policy.Verdict {
+	for _, v := range []policy.Verdict{d.connect(), d.helo("client.example")} {
+		if v.Decided() {
+			return v
+		}
+	}
+	return oneMessage(d)
+}
+
+func oneMessage(d *door) policy.Verdict {
+	if v := d.mail("a@example.net"); v.Decided() {
+		return v
+	}
+	if v := d.rcpt("b@example.net"); v.Decided() {
+		return v
+	}
+	return d.message(aHeader, "x\r\n")
+}
+
+// A client that goes away does not wait for its filter.
+func TestFilterClientGone(t *testing.T) {
+	b := newBadFilter(t)
+	b.mode.Store("hang")
+	b.at.Store('E')
+	ctx, cancel := context.WithCancel(t.Context())
+	d := doorOf(t, ctx, []policy.Filter{&Filter{Address: b.addr()}})
+	defer d.close()
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if v := converse(d); v.Action != policy.Tempfail {
+		t.Errorf("%s", say(v))
+	}
+}
+
+// 200 restarts of a filter leave no descriptor behind, whether it dies in the
+// negotiation, in a message or is not there at all.
+func TestFilterDescriptors(t *testing.T) {
+	b := newBadFilter(t)
+	b.mode.Store("zero frame")
+	count := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(names)
+	}
+	f := &Filter{Address: b.addr()}
+	d := doorOf(t, t.Context(), []policy.Filter{f})
+	d.connect()
+	before := count()
+	for n := range 200 {
+		b.at.Store(int32("OCME"[n%4]))
+		f.breaker.done(nil)
+		d.mail("a@example.net")
+		if d.s.Tx != nil {
+			d.rcpt("b@example.net")
+			d.done(d.message(aHeader, "x\r\n"))
+		}
+	}
+	b.at.Store(0)
+	f.breaker.done(nil)
+	if v := oneMessage(d); v.Decided() {
+		t.Errorf("the filter is back: %s", say(v))
+	}
+	d.close()
+	// The other ends of the sockets are ours, too: they go when their
+	// goroutines have read the end.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		left := 0
+		b.conn.Range(func(any, any) bool { left++; return true })
+		if after := count(); left == 0 && after <= before {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors before, %d after, %d connections", before, after, left)
+		}
+	}
+}
+
+// A filter that is down is not dialled by every session.
+func TestFilterBreaker(t *testing.T) {
+	b := newBadFilter(t)
+	f := &Filter{Address: b.addr()}
+	b.l.Close()
+	for range breakAfter {
+		if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err == nil || err == errBreaker {
+			t.Fatalf("dial: %v", err)
+		}
+	}
+	if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err != errBreaker {
+		t.Errorf("after %d failures: %v", breakAfter, err)
+	}
+	f.breaker.next = time.Now()
+	if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err == errBreaker {
+		t.Error("no probe is let through")
+	}
+}
+
+// Old versions are taken, too; what they cannot hear is not said.
+func TestFilterVersions(t *testing.T) {
+	for version := uint32(2); version <= 6; version++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := make(chan string, 4)
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				heard <- serveVersion(c, version)
+			}
+		}()
+		d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: l.Addr().String()}})
+		if v := converse(d); v.Decided() {
+			t.Errorf("version %d: %s", version, say(v))
+		}
+		d.close()
+		want := "CHMRLLLLLNBEAQ"
+		if version == 6 {
+			want = "CHMRTLLLLLNBEAQ"
+		} else if got := <-heard; got != "" {
+			t.Errorf("version %d: first try: %s", version, got)
+		}
+		if got := <-heard; got != want {
+			t.Errorf("version %d: heard %s, want %s", version, got, want)
+		}
+		l.Close()
+		wg.Wait()
+	}
+}
+
+// serveVersion is a filter of a version; it returns the commands it heard.
+func serveVersion(c net.Conn, version uint32) (heard string) {
+	defer c.Close()
+	r := wire.NewReader(c)
+	for {
+		f, err := r.Next()
+		if err != nil {
+			return heard
+		}
+		var out []byte
+		switch milter.Code(f.Code) {
+		case milter.CodeMacro:
+			continue
+		case milter.CodeOptNeg:
+			o, _ := wire.Options{Version: version}.Frame()
+			out, _ = o.Append(nil)
+		case milter.CodeQuit:
+			return heard + "Q"
+		case milter.CodeAbort:
+			heard += "A"
+			continue
+		default:
+			heard += string(rune(f.Code))
+			out, _ = wire.Act(milter.ActContinue).Append(nil)
+		}
+		c.Write(out)
+	}
+}
