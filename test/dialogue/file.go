@@ -87,7 +87,7 @@ func parseStep(line string) (step, error) {
 	if !known {
 		return step{}, fmt.Errorf("unknown %q", line)
 	}
-	if takes != (strings.TrimSpace(arg) != "") && op != "C:" && op != "M=" { // an empty line may be said
+	if takes != (strings.TrimSpace(arg) != "") && op != "C:" && op != "C+" && op != "M=" { // an empty line may be said
 		return step{}, fmt.Errorf("%s: the argument is missing or too much: %q", op, line)
 	}
 	text, err := unescape(arg)

@@ -24,6 +24,7 @@ const patience = 60 * time.Second
 // Options say how to run it.
 type Options struct {
 	// Config is moongate.toml; "{upstream}" and "{dir}" are replaced. Default is used if it is empty.
+	// Without a file in scripts/ the key policy.scripts gives way to policy.allow_empty.
 	Config string
 	// Upstream is the address that takes {upstream}'s place.
 	Upstream string
@@ -38,6 +39,7 @@ type Options struct {
 // Default is a loopback door with an upstream that knows no client.
 const Default = `hostname = "mx.example.org"
 domains = ["example.org"]
+received = "never"   # so that octets can be compared
 
 [[listener]]
 address = "127.0.0.1:0"
@@ -47,7 +49,6 @@ address = "{upstream}"
 
 [policy]
 scripts = "scripts"
-allow_empty = true
 
 [admin]
 address = "127.0.0.1:0"
@@ -116,10 +117,23 @@ func Start(t testing.TB, o Options) *Process {
 }
 
 func (o Options) config() string {
-	if o.Config == "" {
-		return Default
+	c := o.Config
+	if c == "" {
+		c = Default
 	}
-	return o.Config
+	if !o.hasPolicy() { // no rules are never taken by accident
+		c = strings.Replace(c, `scripts = "scripts"`, "allow_empty = true", 1)
+	}
+	return c
+}
+
+func (o Options) hasPolicy() bool {
+	for name := range o.Files {
+		if strings.HasPrefix(name, "scripts/") {
+			return true
+		}
+	}
+	return false
 }
 
 // Write puts the configuration and the files into a new directory and returns it.
