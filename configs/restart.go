@@ -19,6 +19,8 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(slices.Equal(c.DNS.Servers, next.DNS.Servers), "dns")
 	changed(c.Log.Format == next.Log.Format, "log.format")
 	changed(c.Policy.MaxStates == next.Policy.MaxStates, "policy.max_states")
+	changed(c.Policy.AllowEmpty == next.Policy.AllowEmpty, "policy.allow_empty")
+	changed(c.Policy.DelayReject == next.Policy.DelayReject, "policy.delay_reject")
 	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
 	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
 	changed(c.Milter == next.Milter, "milter")

@@ -24,8 +24,11 @@ type house struct {
 	doors []door
 	phase atomic.Pointer[string] // why we do not serve; nil: we do
 
-	stop context.CancelFunc // of the work in the background
+	ctx  context.Context // of the work in the background
+	stop context.CancelFunc
 	work sync.WaitGroup
+
+	unwatch func() // ends the watch on the policy directory, and waits for it
 }
 
 // door is one listening socket and who answers there.
@@ -87,16 +90,33 @@ func (h *house) addresses() []string {
 
 // start runs the house. What it sends says that a door has failed.
 func (h *house) start(ctx context.Context) <-chan error {
-	ctx, h.stop = context.WithCancel(ctx)
+	h.ctx, h.stop = context.WithCancel(ctx)
 	broken := make(chan error, len(h.doors))
 	for _, d := range h.doors {
 		h.work.Go(func() { h.answer(d, broken) })
 	}
 	for _, run := range h.background {
-		h.work.Go(func() { run(ctx) })
+		h.work.Go(func() { run(h.ctx) })
 	}
+	h.watch()
 	h.setPhase("")
 	return broken
+}
+
+// watch watches the policy directory of the configuration that runs, instead of
+// the one before.
+func (h *house) watch() {
+	if h.unwatch != nil {
+		h.unwatch()
+	}
+	ctx, cancel := context.WithCancel(h.ctx)
+	ended := make(chan struct{})
+	cfg := h.cfg.Load()
+	h.work.Go(func() {
+		defer close(ended)
+		watchPolicy(ctx, cfg, h.engine, h.log)
+	})
+	h.unwatch = func() { cancel(); <-ended }
 }
 
 // answer serves one door until the house is closed.
@@ -150,6 +170,7 @@ func (h *house) close() {
 	}
 	if h.stop != nil {
 		h.stop()
+		h.unwatch()
 	}
 	h.work.Wait()
 }

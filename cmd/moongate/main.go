@@ -78,6 +78,8 @@ func show(w io.Writer, what any) {
 		for _, p := range what {
 			fmt.Fprintln(w, p.Show())
 		}
+	case *policyError:
+		showPolicy(w, what.problems, what.dir)
 	case error:
 		fmt.Fprintf(w, "moongate: %v\n", what)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/policy/script"
 	"go.uber.org/zap"
 )
 
@@ -21,14 +22,30 @@ func (h *house) reload(path string) {
 		h.reloads.refused()
 		return
 	}
-	if err := h.loadPolicy(next); err != nil {
-		h.log.Error("reload refused", zap.Error(err))
+	if !h.takePolicy(next) {
 		h.reloads.refused()
 		return
 	}
 	h.use(next)
 	h.reloads.taken()
 	h.log.Info("reloaded", zap.String("config", path))
+}
+
+// takePolicy loads the policy that a configuration names. It is loaded once to
+// see whether it can be, and then by the engine: the engine does not look twice
+// at a version that it has refused, and here silence would pass for consent.
+func (h *house) takePolicy(next *configs.Config) bool {
+	snap := snapshot(next)
+	p, problems := script.Load(snap, scriptOptions(next, h.log))
+	if p == nil {
+		for _, problem := range problems {
+			problem = placed(problem, next.Policy.Scripts)
+			h.log.Error("reload refused", zap.String("problem", problem.Error()), zap.String("line", problem.Source))
+		}
+		return false
+	}
+	_, err := h.engine.Reload(snap)
+	return err == nil
 }
 
 // use puts a configuration to work whose every part is there already: it
@@ -46,6 +63,9 @@ func (h *house) use(next *configs.Config) {
 	}
 	h.out.Level.SetLevel(level(next))
 	h.cfg.Store(next)
+	if running.Policy.Scripts != next.Policy.Scripts {
+		h.watch()
+	}
 }
 
 // upstreamChanged reports whether connections made by the one configuration

@@ -5,7 +5,6 @@ import "github.com/spf13/cobra"
 // options are the flags that several subcommands share.
 type options struct {
 	config string // -c
-	policy string // --policy
 }
 
 func rootCommand() *cobra.Command {
@@ -18,7 +17,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(&o), sinkCommand(), versionCommand())
+	root.AddCommand(serveCommand(&o), checkCommand(&o), sinkCommand(), versionCommand())
 	return root
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/netip"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
+	"github.com/moongate/moongate/policy/script"
 	"github.com/moongate/moongate/policy/state"
 	"github.com/moongate/moongate/proxy"
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +28,7 @@ type rooms struct {
 	milter     *milter.Server
 	admin      *admin.Server
 	currentHop *proxy.Hop
-	engine     policy.Engine
+	engine     *script.Engine
 	world      *lookup.World
 	keeper     policy.Keeper // nil without [quarantine]
 	spool      *message.Pool
@@ -63,8 +63,9 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 		}
 		h.keeper = drawer
 	}
-	if err := h.loadPolicy(cfg); err != nil {
-		return nil, err
+	h.engine = script.NewEngine(scriptOptions(cfg, log), h.registry)
+	if problems, err := h.engine.Reload(snapshot(cfg)); err != nil {
+		return nil, &policyError{problems, cfg.Policy.Scripts}
 	}
 	h.currentHop = h.hop(cfg)
 	h.proxy = &proxy.Server{Settings: h.settings(cfg, h.currentHop), Log: log.Named("smtp"), Metrics: proxy.NewMetrics(h.registry)}
@@ -73,16 +74,6 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	}
 	h.admin = admin.New(h.health, h.registry)
 	return h, nil
-}
-
-// loadPolicy makes the engine.
-func (h *house) loadPolicy(cfg *configs.Config) error {
-	if cfg.Policy.Scripts != "" {
-		return fmt.Errorf("policy.scripts: there is no engine yet")
-	}
-	none := policy.NewRules("none")
-	h.engine = policy.EngineFunc(func(*policy.Facts) *policy.Rules { return none })
-	return nil
 }
 
 // env is what the sessions of one front-end share.

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
+	"github.com/moongate/moongate/policy/script"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+)
+
+func checkCommand(o *options) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check configuration and policy, and list the rules",
+		Long: `Read the configuration and the policy it names, print every mistake as
+file:line:col with its line, then the rules of each hook in the order in which
+they are asked. Nothing is served. --policy checks a policy directory alone.
+Exit code 78 if there is a mistake.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return check(*o, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&dir, "policy", "", "policy directory to check, without a configuration")
+	return cmd
+}
+
+func check(o options, dir string, stdout, stderr io.Writer) error {
+	cfg, problems := configs.Default(), []configs.Problem(nil)
+	if dir != "" {
+		cfg.Policy.Scripts = dir
+	} else if cfg, problems = configs.Load(o.config); cfg == nil {
+		show(stderr, problems)
+		return failed(exitConfig)
+	}
+	show(stderr, problems)
+	bad := len(problems) > 0
+
+	if cfg.Policy.Scripts != "" {
+		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))
+		showPolicy(stderr, found, cfg.Policy.Scripts)
+		if p == nil {
+			return failed(exitConfig)
+		}
+		listRules(stdout, p.Rules)
+	}
+	if bad {
+		return failed(exitConfig)
+	}
+	return nil
+}
+
+// showPolicy prints what the loader found, warnings too.
+func showPolicy(w io.Writer, problems []lua.Problem, dir string) {
+	for _, p := range problems {
+		p = placed(p, dir)
+		if p.Warning {
+			p.Text = "warning: " + p.Text
+		}
+		fmt.Fprintln(w, p.Render())
+	}
+}
+
+// listRules prints each hook that has rules, and its rules in order: where,
+// what it is called, what happens if it fails.
+func listRules(w io.Writer, rules *policy.Rules) {
+	fmt.Fprintf(w, "policy version %s\n", rules.Version)
+	place, name := 0, 0
+	for _, r := range rules.All() {
+		place, name = max(place, len(r.Place())), max(name, len(title(r)))
+	}
+	last := ""
+	for _, r := range rules.All() {
+		if hook := stage(r.Hook); hook != last {
+			fmt.Fprintln(w, hook)
+			last = hook
+		}
+		fmt.Fprintf(w, "  %-*s  %-*s  on_error=%s", place, r.Place(), name, title(r), r.OnError)
+		if r.At != r.Hook {
+			fmt.Fprintf(w, " at=%s", stage(r.At))
+		}
+		if r.Timeout != 0 {
+			fmt.Fprintf(w, " timeout=%s", r.Timeout)
+		}
+		if r.Shadow {
+			fmt.Fprint(w, " mode=shadow")
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// title is the name that the author gave a rule, in quotes.
+func title(r *policy.Rule) string {
+	if r.Name == r.Place() {
+		return ""
+	}
+	return strconv.Quote(r.Name)
+}
+
+// stage is a hook as a policy author writes it.
+func stage(h policy.Hook) string {
+	if h == policy.Done {
+		return "log"
+	}
+	return h.String()
+}
