@@ -113,8 +113,21 @@ func say(v policy.Verdict) string {
 	return strings.TrimSpace(v.Action.String() + " " + v.Reply.String())
 }
 
-// start runs a filter until the test ends, and returns when it listens at addr.
+// start runs a filter until the test ends, and returns when it answers at addr.
 func start(t *testing.T, addr string, name string, args ...string) {
+	t.Helper()
+	f := Filter{Address: addr}
+	startUntil(t, func() bool {
+		l, err := f.negotiate(t.Context(), time.Now().Add(5*time.Second))
+		if err == nil {
+			l.quit()
+		}
+		return err == nil
+	}, name, args...)
+}
+
+// startUntil runs a program until the test ends, and returns when it is ready.
+func startUntil(t *testing.T, ready func() bool, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	var out strings.Builder
@@ -133,20 +146,14 @@ func start(t *testing.T, addr string, name string, args ...string) {
 			t.Logf("%s said:\n%s", name, out.String())
 		}
 	})
-	f := Filter{Address: addr}
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		l, err := f.negotiate(t.Context(), time.Now().Add(5*time.Second))
-		if err == nil {
-			l.quit()
-			return
-		}
+	for deadline := time.Now().Add(30 * time.Second); !ready(); {
 		select {
 		case <-ended:
-			t.Fatalf("%s ended: %v\n%s", name, cmd.ProcessState, out.String())
+			t.Fatalf("%s ended: %v", name, cmd.ProcessState)
 		case <-time.After(20 * time.Millisecond): // there is no event to wait for
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen: %v", name, err)
+			t.Fatalf("%s does not answer", name)
 		}
 	}
 }
