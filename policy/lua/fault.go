@@ -66,9 +66,13 @@ func (s *State) fault(rcv any) *Error {
 	case *goPanic:
 		e.Kind, e.Text, e.Traceback = Panic, v.text, v.stack
 	default:
-		e.Kind = Panic
-		e.Text = fmt.Sprint(rcv)
-		e.Traceback += "\n" + string(debug.Stack())
+		e.Kind, e.Text = Panic, fmt.Sprint(rcv)
+		stack := string(debug.Stack())
+		if e.Text == overflowPanic && strings.Contains(stack, "registryOverflow") {
+			e.Kind, e.Text = Runtime, overflowText
+			break
+		}
+		e.Traceback += "\n" + stack
 	}
 	if file, line, text, ok := s.splitPosition(e.Text); ok {
 		e.File, e.Line, e.Text = file, line, text
@@ -78,6 +82,13 @@ func (s *State) fault(rcv any) *Error {
 	}
 	return e
 }
+
+// When the VM's registers run out while a call is being set up, gopher-lua looks for the line of a function that has not
+// begun, and panics (state.go: where).
+const (
+	overflowPanic = "runtime error: index out of range [-1]"
+	overflowText  = "too many values at once (registry overflow)"
+)
 
 // errorText describes an error value; error{...} raises tables too.
 func errorText(v glua.LValue) string {

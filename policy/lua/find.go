@@ -9,9 +9,10 @@ import (
 // search runs the matcher and charges its steps, four to an instruction.
 func search(L *glua.LState, m *matcher, init int, mayAnchor bool) (start, end int) {
 	meter := MeterOf(L)
-	m.steps, m.err = maxPatternSteps, nil
+	steps := int(min(maxPatternSteps, 4*meter.Left()+4)) // the last few make Work raise
+	m.steps, m.err = steps, nil
 	start, end = m.find(init, mayAnchor)
-	meter.Charge(int64(maxPatternSteps-m.steps) >> 2)
+	meter.Work(L, int64(steps-m.steps)>>2)
 	if m.err != nil {
 		L.RaiseError("%s", m.err.Error())
 	}

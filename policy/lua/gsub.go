@@ -43,7 +43,7 @@ func stringGsub(L *glua.LState) int {
 			break
 		}
 		count++
-		out.m.Charge(4)
+		out.m.Work(L, 4)
 		out.put(s[pos:start])
 		replace(&out, m, repl, start, end)
 		if pos = end; end == start { // an empty match: one octet goes by as it is

@@ -30,3 +30,9 @@ func text(v glua.LValue) string {
 	}
 	return v.String()
 }
+
+// function gives v if it is a Lua function.
+func (s *State) function(v glua.LValue) *glua.LFunction {
+	fn, _ := v.(*glua.LFunction)
+	return fn
+}

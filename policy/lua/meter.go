@@ -104,22 +104,32 @@ func (m *Meter) Used() (instructions, bytes int64) {
 // Left says how many instructions may still be used; a builtin that loops takes it as its bound.
 func (m *Meter) Left() int64 { return max(m.left, 0) }
 
-// Charge takes n instructions for work done outside the VM. A spent budget ends the script at its next instruction.
+// Charge takes n instructions for work done outside the VM. A spent budget ends the script at its next instruction; a builtin
+// that loops calls Work instead.
 func (m *Meter) Charge(n int64) { m.left -= n }
 
+// Work is Charge, but raises at once when the budget is spent.
+func (m *Meter) Work(L *glua.LState, n int64) {
+	m.left -= n
+	if m.left <= 0 {
+		m.halt(stopInstructions)
+		L.RaiseError("%s", m.stop.text)
+	}
+}
+
 // Alloc takes n octets, and the instructions that filling them is worth. It is called before the memory is
-// asked for and raises a Lua error when the budget is spent.
+// asked for and raises a Lua error when a budget is spent.
 func (m *Meter) Alloc(L *glua.LState, n int64) {
 	m.bytes -= n
-	m.left -= n >> 5
 	if m.bytes < 0 {
 		m.halt(stopMemory)
-		L.RaiseError("%s", stopMemory.text)
+		L.RaiseError("%s", m.stop.text)
 	}
 	if m.every == slowEvery && m.budget.Bytes-m.bytes > heavyBytes {
 		m.every = heavyEvery
 		m.next = max(m.next, m.left-m.every)
 	}
+	m.Work(L, n>>5)
 }
 
 // halt ends the script for good: each further instruction fails, so no pcall outlives it.

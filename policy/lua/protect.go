@@ -49,6 +49,9 @@ func protect(L *glua.LState, fn *glua.LFunction, args []glua.LValue) (ok bool, v
 		obj = api.Object
 	}
 	if s, isText := obj.(glua.LString); isText {
+		if s == overflowPanic {
+			return false, []glua.LValue{glua.LString(overflowText)}
+		}
 		if strings.HasPrefix(string(s), goPanicText) {
 			panic(&goPanic{text: string(s), stack: StateOf(L).trace()})
 		}

@@ -22,7 +22,7 @@ var stateOptions = glua.Options{
 	SkipOpenLibs:     true,
 	CallStackSize:    200,
 	RegistrySize:     256,
-	RegistryMaxSize:  65536,
+	RegistryMaxSize:  16384,
 	RegistryGrowStep: 1024,
 }
 

@@ -55,7 +55,7 @@ func tableConcat(L *glua.LState) int {
 		if !ok {
 			L.RaiseError("invalid value (a %s) at index %d in table for 'concat'", v.Type(), k)
 		}
-		out.m.Charge(2)
+		out.m.Work(L, 2)
 		out.put(s)
 		if k < j {
 			out.put(sep)
@@ -136,11 +136,7 @@ func (s *sorter) Less(i, j int) bool {
 		return r
 	}
 	m := MeterOf(L)
-	m.Charge(4)
-	if m.left <= 0 { // a sort without Lua code in it polls no meter
-		m.slow()
-		L.RaiseError("%s", stopInstructions.text)
-	}
+	m.Work(L, 4)
 	switch x := a.(type) {
 	case glua.LNumber:
 		if y, ok := b.(glua.LNumber); ok {
