@@ -407,6 +407,6 @@ func Main(m *testing.M) {
 
 // What the log says when a policy has been read again.
 const (
-	PolicyLive    = "policy live"
+	PolicyLive    = "policy loaded"
 	PolicyRefused = "policy refused"
 )
