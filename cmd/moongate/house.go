@@ -68,10 +68,11 @@ func (h *house) open() error {
 		h.doors = append(h.doors, door{key, l, serve})
 		return nil
 	}
-	err := add("milter.address", cfg.Milter.Address, h.milter.Serve)
+	var err error
 	for i, lc := range cfg.Listeners {
 		err = errors.Join(err, add(fmt.Sprintf("listener[%d].address", i), lc.Address, h.proxy.Serve))
 	}
+	err = errors.Join(err, add("milter.address", cfg.Milter.Address, h.milter.Serve))
 	err = errors.Join(err, add("admin.address", cfg.Admin.Address, h.admin.Serve))
 	if err != nil {
 		h.close()

@@ -52,14 +52,19 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	broken := h.start(ctx)
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),
 		zap.Strings("listeners", h.addresses()), zap.String("upstream", string(cfg.Upstream.Address)))
+	return h.live(ctx, o.config, signals, broken)
+}
+
+// live answers signals until one of them, or a door that fails, ends the house.
+func (h *house) live(ctx context.Context, config string, signals <-chan os.Signal, broken <-chan error) error {
 	for {
 		select {
-		case err := <-broken: // a door that fell off its hinges: let the supervisor start anew
-			log.Error("cannot go on serving", zap.Error(err))
+		case err := <-broken: // a door fell off its hinges: let the supervisor start anew
+			h.log.Error("cannot go on serving", zap.Error(err))
 			return failed(exitSoftware)
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				h.reload(o.config)
+				h.reload(config)
 				continue
 			}
 			h.drain(ctx, signals)

@@ -17,7 +17,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(&o), checkCommand(&o), sinkCommand(), versionCommand())
+	root.AddCommand(serveCommand(&o), checkCommand(&o), demoCommand(), sinkCommand(), versionCommand())
 	return root
 }
 
