@@ -25,9 +25,9 @@ type checker struct {
 	depth int // functions around this place; 0 is the file's top level, which runs once
 	tree  int
 
-	set   map[string]int   // globals assigned, and the first line that does
-	uses  []use            // reads and writes of globals
-	found map[string][]int // columns already given to a problem, by line and name
+	set   map[string]int // globals assigned, and the first line that does
+	uses  []use          // reads and writes of globals
+	found map[spot][]int // columns already given to a problem
 	out   []Problem
 }
 
@@ -53,7 +53,7 @@ func check(src *source, stmts []ast.Stmt, names *Names) *checked {
 	if names == nil {
 		names = &Names{}
 	}
-	c := &checker{src: src, names: names, set: map[string]int{}, found: map[string][]int{}}
+	c := &checker{src: src, names: names, set: map[string]int{}, found: map[spot][]int{}}
 	c.block(stmts)
 	return &checked{own: c.settle(), problems: c.out}
 }
@@ -157,4 +157,5 @@ func (c *checker) deeper(at ast.PositionHolder) func() {
 
 type tooDeep struct{ line int }
 
-func (t tooDeep) String() string { return fmt.Sprintf("line %d is nested too deep", t.line) }
+// maxList is how many items a list in a script may have: gopher-lua's compiler loses count at 511 times 50.
+const maxList = 25_000

@@ -29,12 +29,7 @@ func (c *checker) expr(e ast.Expr) {
 		c.expr(x.Object)
 		c.expr(x.Key)
 	case *ast.TableExpr:
-		for _, f := range x.Fields {
-			if f.Key != nil {
-				c.expr(f.Key)
-			}
-			c.expr(f.Value)
-		}
+		c.table(x)
 	case *ast.FuncCallExpr:
 		c.call(x)
 	case *ast.LogicalOpExpr:
@@ -58,6 +53,21 @@ func (c *checker) expr(e ast.Expr) {
 		c.expr(x.Expr)
 	case *ast.FunctionExpr:
 		c.function(x)
+	}
+}
+
+func (c *checker) table(x *ast.TableExpr) {
+	items := 0
+	for _, f := range x.Fields {
+		if f.Key != nil {
+			c.expr(f.Key)
+		} else {
+			items++
+		}
+		c.expr(f.Value)
+	}
+	if items > maxList {
+		c.report(x.Line(), "{", "a list of more than %d items is too long for a script: keep it in a file", maxList)
 	}
 }
 

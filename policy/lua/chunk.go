@@ -35,9 +35,12 @@ func (c *Chunk) At(line int, name string, n int, format string, args ...any) Pro
 func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []Problem) {
 	src := newSource(file, text)
 	defer func() {
-		if r := recover(); r != nil {
-			chunk = nil
-			problems = append(problems, Problem{File: file, Text: fmt.Sprintf("the compiler failed: %v", r)})
+		switch r := recover().(type) {
+		case nil:
+		case tooDeep:
+			chunk, problems = nil, append(problems, src.problem(r.line, "", 0, "nested too deep"))
+		default:
+			chunk, problems = nil, append(problems, Problem{File: file, Text: fmt.Sprintf("the compiler failed: %v", r)})
 		}
 	}()
 	if len(text) > MaxSource {
@@ -84,7 +87,11 @@ func (s *source) compileError(err error) Problem {
 		case strings.HasPrefix(msg, "register overflow"), strings.HasPrefix(msg, "too many local"):
 			msg = "this function has too many local variables or too long an expression"
 		}
-		return s.problem(ce.Line, "", 0, "%s", msg)
+		return s.problem(max(ce.Line, 1), "", 0, "%s", msg)
+	}
+	var code *codeError
+	if errors.As(err, &code) {
+		return s.problem(max(code.line, 1), "", 0, "%s", code.text)
 	}
 	return Problem{File: s.file, Text: err.Error()}
 }

@@ -36,3 +36,5 @@ func (s *State) function(v glua.LValue) *glua.LFunction {
 	fn, _ := v.(*glua.LFunction)
 	return fn
 }
+
+func itoa(n int) string { return formatNumber(float64(n)) }

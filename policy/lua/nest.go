@@ -30,25 +30,32 @@ func (sc *scanner) push(o opener, col int) {
 	}
 }
 
-// count bounds the operators, calls and indexes of one expression: a + b + c ... is a tree as deep as it is long.
+// count bounds the operators, calls and indexes of one expression: a + b + c ... is a tree as deep as it is long. An
+// expression ends at a separator, a keyword, or where a name follows an operand: there a statement begins.
 func (sc *scanner) count(text string, line, col int) {
+	operand := sc.operand
+	sc.operand = false
 	switch text {
-	case ",", ";", "=", "then", "do", "local", "return", "else", "end", "function", "if", "while", "for", "repeat", "until", "{", "}":
-		sc.chain = 0
-		return
+	case "+", "-", "*", "/", "%", "^", "..", "==", "~=", "<", ">", "<=", ">=", "and", "or", "not", "#", ".", ":", "(", "[":
+		if sc.chain++; sc.chain > maxChain {
+			sc.complain(line, col, true, "an expression of more than %d operators", maxChain)
+		}
+	case ")", "]", "...", "nil", "true", "false":
+		sc.operand = true
+	case "end", "}":
+		sc.operand, sc.chain = true, 0
 	case "elseif":
-		sc.elseifs++
 		sc.chain = 0
-		if sc.elseifs > maxChain {
+		if sc.elseifs++; sc.elseifs > maxChain {
 			sc.complain(line, col, true, "more than %d elseif in one file", maxChain)
 		}
-		return
-	case "+", "-", "*", "/", "%", "^", "..", "==", "~=", "<", ">", "<=", ">=", "and", "or", "not", "#", ".", ":", "(", "[":
-	default:
-		return
-	}
-	if sc.chain++; sc.chain > maxChain {
-		sc.complain(line, col, true, "an expression of more than %d operators", maxChain)
+	case ",", ";", "=", "{", "break", "do", "else", "for", "function", "goto", "if", "in", "local", "repeat", "return", "then", "until", "while":
+		sc.chain = 0
+	default: // a name or a number
+		if operand {
+			sc.chain = 0
+		}
+		sc.operand = true
 	}
 }
 

@@ -18,6 +18,7 @@ type scanner struct {
 	chain          int      // operators since the last separator
 	fatal          bool
 	elseifs        int
+	operand        bool // the last token ends an operand
 }
 
 type opener struct {
@@ -81,10 +82,13 @@ func (sc *scanner) token() {
 		sc.numeral()
 	case c == '"' || c == '\'':
 		sc.quoted()
+		sc.operand = true
 		return
 	case c == '[' && (sc.peek(1) == '[' || sc.peek(1) == '='):
-		sc.long()
-		return
+		if sc.long() {
+			sc.operand = true
+			return
+		}
 	default:
 		sc.next()
 		for _, op := range [...]string{"...", "..", "==", "~=", "<=", ">=", "::"} {

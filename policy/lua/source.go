@@ -104,9 +104,15 @@ func (s *source) end() (line, col int) {
 	return max(line, 1), max(col, 1)
 }
 
+// spot is a name on a line.
+type spot struct {
+	line int
+	name string
+}
+
 // column finds where a name stands on a line as a name of its own, not as a field; places found before are passed over.
-func (s *source) column(line int, name string, found map[string][]int) int {
-	key := fmt.Sprint(line, " ", name)
+func (s *source) column(line int, name string, found map[spot][]int) int {
+	key := spot{line, name}
 	fallback := 0
 	ws := s.words[line]
 	for i, w := range ws {
@@ -117,6 +123,10 @@ func (s *source) column(line int, name string, found map[string][]int) int {
 			if fallback == 0 {
 				fallback = w.col
 			}
+			continue
+		}
+		if i > 0 && ws[i-1].text == "local" { // its declaration; the use that is wrong comes later, if on this line
+			fallback = w.col
 			continue
 		}
 		fallback = w.col
