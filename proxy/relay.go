@@ -10,15 +10,15 @@ import (
 // relay is the upstream's side of a transaction: what it was told so far, and
 // which of its replies the client is still owed.
 type relay struct {
-	up       Upstream        // nil: not dialled, or lost
-	body     BodyWriter      // DATA is open
-	open     bool            // the upstream accepted a MAIL that has neither ended nor been reset
-	from     policy.Path     // of that MAIL
-	told     []toldRcpt      // the recipients that it accepted, in order
-	awaited  []awaited       // commands whose replies are outstanding, in order
-	refused  *policy.Outcome // a held MAIL was refused: each RCPT hears this
-	redials  int             // how often it was lost in this transaction, unseen by the client
-	size     int64           // of the message as it goes on, once that is known
+	up      Upstream        // nil: not dialled, or lost
+	body    BodyWriter      // DATA is open
+	open    bool            // the upstream accepted a MAIL that has neither ended nor been reset
+	from    policy.Path     // of that MAIL
+	told    []toldRcpt      // the recipients that it accepted, in order
+	awaited []awaited       // commands whose replies are outstanding, in order
+	refused *policy.Outcome // a held MAIL was refused: each RCPT hears this
+	redials int             // how often it was lost in this transaction, unseen by the client
+	size    int64           // of the message as it goes on, once that is known
 }
 
 type toldRcpt struct {

@@ -1,0 +1,347 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// banner reads the first line that a server says.
+func banner(t *testing.T, c net.Conn) string {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(patience))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// counted is the value of a counter.
+func counted(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatal("there is no ", name)
+	return 0
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestServeAndClose(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	l := listen(t)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := banner(t, c); got != "220 gate.example ESMTP\r\n" {
+		t.Fatalf("banner %q", got)
+	}
+	if n := srv.Sessions(); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+	srv.Close()
+	if err := <-served; err != ErrServerClosed {
+		t.Errorf("Serve returned %v", err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("the client is still connected")
+	}
+	if err := srv.Serve(listen(t)); err != ErrServerClosed {
+		t.Errorf("Serve after Close returned %v", err)
+	}
+}
+
+// tiredListener runs out of file descriptors a few times.
+type tiredListener struct {
+	net.Listener
+	tired atomic.Int32
+}
+
+func (l *tiredListener) Accept() (net.Conn, error) {
+	if l.tired.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptErrorsPass(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	reg := prometheus.NewRegistry()
+	srv.Metrics = NewMetrics(reg)
+	l := &tiredListener{Listener: listen(t)}
+	l.tired.Store(3)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	banner(t, c)
+	if n := counted(t, reg, "moongate_accept_failures_total"); n != 3 {
+		t.Errorf("%v failures counted", n)
+	}
+	srv.Close()
+	<-served
+}
+
+func TestConnectionLimits(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		limits        Limits
+		first, second string
+		refused       bool
+	}{
+		{"all", Limits{Connections: 1}, "192.0.2.1", "198.51.100.1", true},
+		{"one network", Limits{PerNetwork: 1}, "192.0.2.1", "192.0.2.9", true},
+		{"two networks", Limits{PerNetwork: 1}, "192.0.2.1", "192.0.3.1", false},
+		{"one /64", Limits{PerNetwork: 1}, "2001:db8::1", "2001:db8::2", true},
+		{"two /64", Limits{PerNetwork: 1}, "2001:db8::1", "2001:db8:0:1::1", false},
+		{"neighbours are not counted", Limits{PerNetwork: 1}, "127.0.0.1", "127.0.0.1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := door(t, newRecordingUpstream(t, -1))
+			srv.Limits = tt.limits
+			connect := func(ip string) (net.Conn, chan struct{}) {
+				ours, theirs := tcpPair(t)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					srv.ServeConn(ours, policy.Facts{Remote: netip.MustParseAddrPort(netip.MustParseAddr(ip).String() + ":1")})
+				}()
+				return theirs, done
+			}
+			if strings.Contains(tt.first, ":") {
+				connect = func(ip string) (net.Conn, chan struct{}) {
+					ours, theirs := tcpPair(t)
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						srv.ServeConn(ours, policy.Facts{Remote: netip.AddrPortFrom(netip.MustParseAddr(ip), 1)})
+					}()
+					return theirs, done
+				}
+			}
+			a, _ := connect(tt.first)
+			defer a.Close()
+			if got := banner(t, a); got[:3] != "220" {
+				t.Fatalf("the first one hears %q", got)
+			}
+			b, done := connect(tt.second)
+			want := "220"
+			if tt.refused {
+				want = "421"
+			}
+			if got := banner(t, b); got[:3] != want {
+				t.Errorf("the second one hears %q, want %s", got, want)
+			}
+			b.Close()
+			within(t, done, "session")
+		})
+	}
+}
+
+// TestShutdownCutsAtTheEnd: what is still open when the time is over is closed,
+// and the upstream gets no dot.
+func TestShutdownCutsAtTheEnd(t *testing.T) {
+	u := newRecordingUpstream(t, -1)
+	srv := door(t, u)
+	c, done := begin(t, srv)
+	defer c.Close()
+	io.WriteString(c, envelope+"Subject: half\r\n\r\nhalf of a message\r\n")
+	r := bufio.NewReader(c)
+	for line := ""; !strings.HasPrefix(line, "354"); {
+		c.SetReadDeadline(time.Now().Add(patience))
+		var err error
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := srv.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown returned %v", err)
+	}
+	within(t, done, "session")
+	if messages, _, _, _ := u.got(); len(messages) != 0 {
+		t.Errorf("the upstream has %q", messages)
+	}
+}
+
+func TestShutdownWithoutClients(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	ours, theirs := tcpPair(t)
+	go srv.ServeConn(ours, local())
+	if got := banner(t, theirs); got[:3] != "421" {
+		t.Errorf("a client that comes too late hears %q", got)
+	}
+	theirs.Close()
+}
+
+// TestPanicEndsOneSession: that client hears 421, the others live.
+func TestPanicEndsOneSession(t *testing.T) {
+	u := newRecordingUpstream(t, -1)
+	srv := door(t, u)
+	reg := prometheus.NewRegistry()
+	srv.Env.Metrics = policy.NewMetrics(reg)
+	srv.Resolve = func(ctx context.Context, a netip.Addr) string {
+		if a == netip.MustParseAddr("127.0.0.2") {
+			panic("resolver")
+		}
+		return ""
+	}
+	other, done := begin(t, srv)
+	defer other.Close()
+	banner(t, other)
+	ours, theirs := tcpPair(t)
+	srv.ServeConn(ours, policy.Facts{Remote: netip.MustParseAddrPort("127.0.0.2:1")})
+	if got := banner(t, theirs); got[:3] != "421" {
+		t.Errorf("the client hears %q", got)
+	}
+	theirs.Close()
+	if n := counted(t, reg, "moongate_panics_total"); n != 1 {
+		t.Errorf("%v panics counted", n)
+	}
+	fmt.Fprintf(other, "QUIT\r\n")
+	within(t, done, "the other session")
+}
+
+// TestClientGoneEndsTheWait: a client that reset its connection, or closed it
+// with nothing left to do, is noticed while a rule waits; one that only closed
+// its side behind a whole message is not.
+func TestClientGoneEndsTheWait(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		hook  policy.Hook
+		send  string
+		leave func(net.Conn)
+		gone  bool
+	}{
+		{"closed at rcpt", policy.Rcpt, "HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\n", closeIt, true},
+		{"half-closed at rcpt", policy.Rcpt, "HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\n", halfClose, true},
+		{"half-closed with commands queued", policy.Rcpt, "HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nQUIT\r\n", halfClose, false},
+		{"reset at rcpt", policy.Rcpt, "HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\n", resetIt, true},
+		{"half-closed behind a message", policy.Message, envelope + wire(letter), halfClose, false},
+		{"reset behind a message", policy.Message, envelope + wire(letter), resetIt, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			u := newRecordingUpstream(t, -1)
+			asked := make(chan struct{})
+			go2 := make(chan struct{})
+			gone := make(chan bool, 1)
+			rule := opinion(tt.hook)
+			rule.Timeout = patience
+			rule.Evaluator = evalFunc(func(ctx context.Context, _ *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+				close(asked)
+				select {
+				case <-ctx.Done():
+					gone <- true
+				case <-go2:
+					gone <- false
+				}
+				return policy.Verdict{}, nil
+			})
+			srv := door(t, u, rule)
+			c, done := begin(t, srv)
+			io.WriteString(c, tt.send)
+			<-asked
+			tt.leave(c)
+			if !tt.gone {
+				// Long enough for the sweeper to have looked several times.
+				tick := srv.sweep.tick.Load()
+				for srv.sweep.tick.Load() < tick+4 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				close(go2)
+			}
+			select {
+			case got := <-gone:
+				if got != tt.gone {
+					t.Errorf("the rule was told that the client is gone: %v", got)
+				}
+			case <-time.After(patience):
+				t.Error("the rule was left waiting")
+				close(go2)
+			}
+			if !tt.gone {
+				c.SetReadDeadline(time.Now().Add(patience))
+				io.Copy(io.Discard, c)
+			}
+			c.Close()
+			within(t, done, "session")
+			messages, _, _, _ := u.got()
+			if want := !tt.gone && tt.hook == policy.Message; (len(messages) == 1) != want {
+				t.Errorf("%d messages arrived", len(messages))
+			}
+		})
+	}
+}
+
+func closeIt(c net.Conn)   { c.Close() }
+func halfClose(c net.Conn) { c.(*net.TCPConn).CloseWrite() }
+func resetIt(c net.Conn)   { c.(*net.TCPConn).SetLinger(0); c.Close() }
+
+// TestIdleSessionHoldsNoBuffer: between commands the replies hold no
+// memory (the reader has its own test).
+func TestIdleSessionHoldsNoBuffer(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	c, done := begin(t, srv)
+	r := bufio.NewReader(c)
+	c.SetDeadline(time.Now().Add(patience))
+	r.ReadString('\n')
+	fmt.Fprintf(c, "HELO c\r\n")
+	r.ReadString('\n')
+	var s *session
+	held := false
+	for parked := false; !parked; time.Sleep(time.Millisecond) {
+		srv.mu.Lock()
+		for s = range srv.sessions {
+		}
+		srv.mu.Unlock()
+		s.mu.Lock()
+		parked, held = s.idle, s.out.buf != nil // as it was when it parked
+		s.mu.Unlock()
+	}
+	srv.Shutdown(context.Background())
+	within(t, done, "session")
+	if held {
+		t.Error("the reply buffer is held")
+	}
+	c.Close()
+}
