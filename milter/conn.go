@@ -47,9 +47,9 @@ func (s *Server) newConn(nc net.Conn, name string) *conn {
 	c := &conn{srv: s, name: name, nc: nc, r: wire.NewReader(nc), macros: make(macros)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.watch.c = c
-	c.env = *s.Env
+	c.env = *s.currentEnv()
 	c.env.Face = policy.Milter
-	c.pin = pin{Engine: s.Env.Engine, filters: len(s.Env.Filters) > 0}
+	c.pin = pin{Engine: c.env.Engine, filters: len(c.env.Filters) > 0}
 	c.env.Engine = &c.pin
 	return c
 }
@@ -82,6 +82,7 @@ func (c *conn) serve() {
 		cause = "shutdown"
 	default:
 		cause = err.Error()
+		c.srv.Metrics.broke()
 		c.env.Log.Warn("milter: connection ended", zap.String(policy.KeyListener, c.name), zap.Error(err))
 	}
 }

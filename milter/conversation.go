@@ -33,12 +33,17 @@ type conversation struct {
 	failed  error          // why this message is not asked about
 }
 
+// version is macro {v}: what we call ourselves to filters.
+const version = "moongate"
+
 var errNothing = errors.New("milter: nothing to say")
 
 // Eval implements policy.Evaluator. Whatever happens to the filter is its
 // on_error: it returns no error.
 func (c *conversation) Eval(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	start := time.Now()
 	v := c.eval(ctx, s, ev)
+	c.f.Metrics.answered(c.f.Name(), v, time.Since(start))
 	if c.f.Shadow && v.Decided() {
 		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
 			zap.String(policy.KeyFilter, c.f.Name()), zap.String(policy.KeyVerdict, v.Action.String()),
@@ -132,7 +137,7 @@ func (c *conversation) connect(ctx context.Context, s *policy.Session, ev *polic
 	l.until(c.f.commandTime(), ev.Deadline)
 	host, family, port, addr := clientOf(&s.Facts)
 	err = l.Macros(milter.CodeConn, pairs(
-		"j", c.f.Hostname, "v", "moongate", "_", strings.Trim(host, "[]")+" ["+addr+"]",
+		"j", c.f.Hostname, "v", version, "_", strings.Trim(host, "[]")+" ["+addr+"]",
 		"{daemon_name}", s.Listener, "{daemon_addr}", addrText(s.Local), "{daemon_port}", portText(s.Local), "{if_addr}", addrText(s.Local),
 		"{client_addr}", addr, "{client_name}", nameOf(&s.Facts), "{client_port}", portText(s.Remote), "{client_ptr}", nameOf(&s.Facts))...)
 	if err != nil {
@@ -313,6 +318,7 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 	if s.Ctx.Err() != nil {
 		return policy.Verdict{Action: policy.Tempfail, Reply: replyNotNow, Failed: true, Reason: "the client is gone"}
 	}
+	c.f.Metrics.failed(c.f.Name())
 	s.Env.Log.Warn("filter failed", zap.String(policy.KeySession, s.ID), zap.String(policy.KeyID, s.CurrentID()),
 		zap.String(policy.KeyStage, h.String()), zap.String(policy.KeyFilter, c.f.Name()), zap.Error(err))
 	if h < policy.Mail || h == policy.Unknown {

@@ -31,6 +31,8 @@ type Filter struct {
 	// Postfix has them; the stage's own deadline is kept in any case.
 	ConnectTime, CommandTime, EndTime time.Duration
 
+	Metrics *Metrics // nil: nothing is counted
+
 	breaker breaker
 	legacy  atomic.Bool // it speaks a version before 6 only
 }

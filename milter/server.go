@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,7 +19,7 @@ import (
 var ErrServerClosed = errors.New("milter: server closed")
 
 // Server answers MTAs with a policy. Env must be set; the fields do not change
-// once Serve is called.
+// once Serve is called, but Use gives later sessions another Env.
 type Server struct {
 	Env  *policy.Env // its Face is taken to be policy.Milter
 	Name string      // of the listener in the log; "" means its address
@@ -34,11 +35,26 @@ type Server struct {
 	Write    time.Duration // a packet that the MTA does not take; 0 means 60 s
 	Progress time.Duration // between packets that say we still work at end of message; 0 means 10 s
 
+	Metrics *Metrics // nil: nothing is counted
+
+	env atomic.Pointer[policy.Env] // what Use gave
+
 	mu    sync.Mutex // guards what follows
 	ls    map[net.Listener]bool
 	conns map[*conn]bool
 	down  bool
 	wg    sync.WaitGroup
+}
+
+// Use gives sessions that begin from now on another Env; those that live keep
+// theirs. It may be called at any time, from any goroutine.
+func (s *Server) Use(env *policy.Env) { s.env.Store(env) }
+
+func (s *Server) currentEnv() *policy.Env {
+	if env := s.env.Load(); env != nil {
+		return env
+	}
+	return s.Env
 }
 
 func (s *Server) idle() time.Duration     { return orDefault(s.Idle, 7210*time.Second) }
@@ -90,7 +106,7 @@ func (s *Server) Serve(l net.Listener) error {
 				return err
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.Env.Log.Warn("milter: accept failed", zap.Error(err), zap.Duration("pause", pause))
+			s.currentEnv().Log.Warn("milter: accept failed", zap.Error(err), zap.Duration("pause", pause))
 			time.Sleep(pause)
 			continue
 		}
@@ -202,6 +218,7 @@ func (s *Server) add(c *conn) bool {
 	}
 	s.conns[c] = true
 	s.wg.Add(1)
+	s.Metrics.opened()
 	return true
 }
 
@@ -209,5 +226,6 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
+	s.Metrics.closed()
 	s.wg.Done()
 }

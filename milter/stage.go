@@ -237,8 +237,9 @@ func (c *conn) keepBody(chunk []byte) {
 func (c *conn) dialect() dialect {
 	d := dialect{leadSpace: c.options.Protocol&milter.OptHeaderLeadingSpace != 0}
 	// Postfix has put its Received on top, hides it from us and counts it; an
-	// insertion goes below it, as it would in front of an MTA.
-	if strings.HasPrefix(c.macros.get("v"), "Postfix") {
+	// insertion goes below it, as it would in front of an MTA. So does a door of
+	// ours that asks us as a filter.
+	if v := c.macros.get("v"); strings.HasPrefix(v, "Postfix") || v == version {
 		d.own = 1
 	}
 	return d

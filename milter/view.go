@@ -25,6 +25,7 @@ type field struct {
 	name, body string
 	hidden     bool // in the header as it goes on, not shown: a rule or we put it there
 	gone       bool // not in the header as it goes on (any more)
+	lost       bool // gone, and by a rule: what a filter says of it has no object
 	own        bool // the place of the Received field that an MTA has on top
 }
 
@@ -64,7 +65,7 @@ func viewOf(tx *policy.Transaction, signs bool) *view {
 		for ; at < len(in); at++ {
 			g := in[at]
 			same := g.IsField() == f.IsField() && g.Origin() == f.Origin() && strings.EqualFold(g.Name(), f.Name())
-			v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: !same})
+			v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: !same, lost: !same})
 			if same {
 				at++
 				break
@@ -72,7 +73,7 @@ func viewOf(tx *policy.Transaction, signs bool) *view {
 		}
 	}
 	for _, g := range in[at:] {
-		v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: true})
+		v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: true, lost: true})
 	}
 	return v
 }
@@ -86,17 +87,19 @@ func bodyIfField(is bool, body func() string) string {
 }
 
 // find returns the place in the view of the k-th field of that name among
-// those shown, -1 if there is none. A field that the filter itself has removed
+// those shown, notThere if there is none, lost if a rule took it away. A field that the filter itself has removed
 // keeps its number; where that is all a number leads to, the k-th of those
 // left is meant, as with an MTA that counts so.
 func (v *view) find(name string, k int) int {
 	seen, left := 0, 0
-	second := -1
+	second := notThere
 	for i, f := range v.fields {
 		if f.hidden || f.name == "" || !strings.EqualFold(f.name, name) {
 			continue
 		}
-		if seen++; seen == k && !f.gone {
+		if seen++; seen == k && f.lost {
+			return lost
+		} else if seen == k && !f.gone {
 			return i
 		}
 		if !f.gone {
@@ -108,8 +111,14 @@ func (v *view) find(name string, k int) int {
 	if seen >= k {
 		return second
 	}
-	return -1
+	return notThere
 }
+
+// What find returns besides a place.
+const (
+	notThere = -1
+	lost     = -2
+)
 
 // occurrence is the number of field i among those of its name in the header as
 // it goes on.
@@ -198,9 +207,9 @@ func (v *view) edit(tx *policy.Transaction, m *milter.ModifyAction, d dialect) e
 	case milter.ActChangeHeader:
 		at := v.find(m.HeaderName, int(min(max(m.HeaderIndex, 1), 1<<20)))
 		switch {
-		case at < 0 && m.HeaderValue == "": // nothing to remove
+		case at == lost, at == notThere && m.HeaderValue == "": // nothing to change or remove
 			return nil
-		case at < 0: // what is not there is added, says libmilter
+		case at == notThere: // what is not there is added, says libmilter
 		default:
 			e.Kind, e.Index = policy.ChangeHeader, v.occurrence(at)
 			if m.HeaderValue == "" {

@@ -1,0 +1,70 @@
+package milter
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// Metrics counts what both faces do. A nil *Metrics counts nothing.
+type Metrics struct {
+	sessions prometheus.Gauge
+	broken   prometheus.Counter
+	failures *prometheus.CounterVec
+	verdicts *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+// NewMetrics registers the metrics of this room.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_milter_connections",
+			Help: "MTA connections that are open now."}),
+		broken: prometheus.NewCounter(prometheus.CounterOpts{Name: "moongate_milter_broken_total",
+			Help: "MTA connections that ended with an error: a malformed packet, a timeout, a reset."}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_filter_failures_total",
+			Help: "Filters that could not be asked, by filter; its on_error was used."}, []string{"filter"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_filter_verdicts_total",
+			Help: "Answers of filters that decided something, by filter and action; shadow filters too."}, []string{"filter", "action"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "moongate_filter_seconds",
+			Help: "Time that a filter took for one stage.", Buckets: []float64{1e-4, 1e-3, 1e-2, .1, .5, 1, 2, 5, 20, 75}}, []string{"filter"}),
+	}
+	reg.MustRegister(m.sessions, m.broken, m.failures, m.verdicts, m.seconds)
+	return m
+}
+
+func (m *Metrics) opened() {
+	if m != nil {
+		m.sessions.Inc()
+	}
+}
+
+func (m *Metrics) closed() {
+	if m != nil {
+		m.sessions.Dec()
+	}
+}
+
+func (m *Metrics) broke() {
+	if m != nil {
+		m.broken.Inc()
+	}
+}
+
+func (m *Metrics) failed(filter string) {
+	if m != nil {
+		m.failures.WithLabelValues(filter).Inc()
+	}
+}
+
+func (m *Metrics) answered(filter string, v policy.Verdict, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.seconds.WithLabelValues(filter).Observe(took.Seconds())
+	if v.Decided() {
+		m.verdicts.WithLabelValues(filter, v.Action.String()).Inc()
+	}
+}
