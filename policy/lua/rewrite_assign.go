@@ -15,6 +15,16 @@ func plain(e ast.Expr) bool {
 		return true
 	case *ast.FuncCallExpr:
 		return !x.AdjustRet // "lastparam = (f(x))" overwrites the locals behind it: compile.go:1682
+	case *ast.ArithmeticOpExpr: // n = n + 1 is one instruction; anything larger may hold what goes wrong
+		return atom(x.Lhs) && atom(x.Rhs)
+	}
+	return false
+}
+
+func atom(e ast.Expr) bool {
+	switch e.(type) {
+	case *ast.NumberExpr, *ast.IdentExpr:
+		return true
 	}
 	return false
 }
