@@ -95,12 +95,12 @@ func (in *intake) take(b []byte) error {
 		in.settle(in.way.write(b))
 		return nil
 	}
-	in.head = append(in.head, b...)
-	switch ends := in.headEnds(); {
-	case in.line > in.s.set.Limits.Header || !ends && len(in.head) > in.s.set.Limits.Header:
+	b, ends := in.header(b)
+	switch {
+	case len(in.head) > in.s.set.Limits.Header:
 		in.refuse(replyBigHeader)
 	case ends:
-		in.judge()
+		in.judge(b)
 	}
 	return nil
 }
@@ -118,30 +118,43 @@ func (in *intake) settle(o *policy.Outcome) {
 // refuse answers with a stated limit.
 func (in *intake) refuse(r policy.Reply) { in.settle(outcome(r, policy.ByMoongate, "")) }
 
-// headEnds reports whether the header is here whole: a line was seen that goes
-// on with none.
-func (in *intake) headEnds() bool {
-	for {
-		i := bytes.IndexByte(in.head[in.line:], '\n')
-		if i < 0 {
-			return false
+// header takes the lines of the header from b, and reports whether it is here
+// whole: a line was seen that goes on with none. That line and what follows it
+// are returned.
+func (in *intake) header(b []byte) (body []byte, ends bool) {
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n') + 1
+		if i == 0 {
+			in.head = append(in.head, b...)
+			return nil, false
 		}
-		line := in.head[in.line : in.line+i+1]
+		line := b[:i]
+		if len(in.head) > in.line { // its beginning came before
+			in.head = append(in.head, line...)
+			line = in.head[in.line:]
+		}
 		if !message.IsHeaderLine(line, !in.fields, !in.past) {
-			return true
+			if len(in.head) > in.line {
+				b = append(bytes.Clone(line), b[i:]...)
+				in.head = in.head[:in.line]
+			}
+			return b, true
 		}
 		in.past = in.past || !bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From "))
 		in.fields = true
-		in.line += i + 1
+		if len(in.head) == in.line {
+			in.head = append(in.head, line...)
+		}
+		in.line, b = len(in.head), b[i:]
 	}
+	return nil, false
 }
 
 // judge hands the header to the policy and chooses the way of the body.
-func (in *intake) judge() {
+func (in *intake) judge(body []byte) {
 	s := in.s
-	h, n := message.ParseHeader(in.head)
+	h, _ := message.ParseHeader(in.head)
 	in.msg = &message.Message{Header: h}
-	body := in.head[n:]
 	if bytes.HasPrefix(body, crlf) {
 		in.msg.Blank, body = true, body[2:]
 	}
@@ -195,7 +208,7 @@ func (in *intake) choose() {
 // end returns the answer to a message that came whole.
 func (in *intake) end() *policy.Outcome {
 	if in.answer == nil && in.way == nil { // no body
-		in.judge()
+		in.judge(nil)
 	}
 	if in.answer != nil {
 		return in.answer
