@@ -24,6 +24,7 @@ type conn struct {
 	closed bool
 
 	buf   []byte // read and not yet used
+	room  []byte // where fill reads into
 	limit int    // octets that may still be read, -1: any number (an input rule)
 	mute  bool   // !hang was said
 	msg   Message
@@ -137,7 +138,10 @@ func (c *conn) data() error {
 			msg.Data, c.buf = c.buf[:end:end], c.buf[end+3:]
 			break
 		}
-		seen = len(c.buf)
+		if seen = len(c.buf); cut == nil && seen > 4 && c.forgets() {
+			c.buf = append(c.buf[:0], c.buf[seen-4:]...)
+			seen = 4
+		}
 		if err := c.fill(); err != nil {
 			msg.Data = c.buf
 			return err
@@ -147,6 +151,12 @@ func (c *conn) data() error {
 	code, err := c.react(".", "", "250 2.0.0 Ok: queued as U{n}")
 	msg.Accepted = code/100 == 2
 	return err
+}
+
+func (c *conn) forgets() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.s.forget
 }
 
 // endOfData returns where in b the line of the final dot begins, -1 if it is not there. Octets before
@@ -241,7 +251,10 @@ func (c *conn) fill() error {
 	if c.limit == 0 {
 		return errLimit
 	}
-	room := make([]byte, 32<<10)
+	if c.room == nil {
+		c.room = make([]byte, 32<<10)
+	}
+	room := c.room
 	if c.limit > 0 && c.limit < len(room) {
 		room = room[:c.limit]
 	}
@@ -249,7 +262,9 @@ func (c *conn) fill() error {
 	if n > 0 {
 		c.buf = append(c.buf, room[:n]...)
 		c.s.mu.Lock()
-		c.all = append(c.all, room[:n]...)
+		if !c.s.forget {
+			c.all = append(c.all, room[:n]...)
+		}
 		c.s.notify()
 		c.s.mu.Unlock()
 		if c.limit > 0 {

@@ -20,6 +20,7 @@ type Server struct {
 	conns    []*conn
 	messages []Message
 	changed  chan struct{} // closed and replaced whenever something was recorded
+	forget   bool          // keep no octets
 	wg       sync.WaitGroup
 }
 
@@ -63,6 +64,14 @@ func (s *Server) Listen() {
 	s.mu.Unlock()
 	s.wg.Add(1)
 	go s.accept(l)
+}
+
+// Forget makes the server keep no octets of messages and connections from now on, for tests with many
+// of them.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget = true
 }
 
 // Stop closes the listener and all connections, and waits until nothing of the server runs.
