@@ -13,7 +13,7 @@ import (
 )
 
 // commented finds "#key = value": a default that is shown, not set.
-var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = .*)$`)
+var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = .*|\[\[filter\]\] .*)$`)
 
 func uncomment(text string, examples bool) string {
 	return commented.ReplaceAllStringFunc(text, func(line string) string {
@@ -63,6 +63,11 @@ func TestAnnotatedFileShowsTheDefaults(t *testing.T) {
 
 func TestAnnotatedExamplesLoad(t *testing.T) {
 	cfg := mustParse(t, uncomment(uncomment(string(Annotated), false), true))
+	want := defaultFilter()
+	want.Name, want.Address = "rspamd", "127.0.0.1:11332"
+	if diff := cmp.Diff([]Filter{want}, cfg.Filters); diff != "" {
+		t.Errorf("the filter shown is not the default (-default +shown):\n%s", diff)
+	}
 	if cfg.Milter.Address == "" || cfg.Admin.Address == "" || cfg.Hostname != "mx.example.org" {
 		t.Errorf("examples are not read: %+v", cfg)
 	}
@@ -86,8 +91,8 @@ func TestAnnotatedFileIsComplete(t *testing.T) {
 			switch {
 			case f.Type.Kind() == reflect.Struct:
 				walk(f.Type, full)
-			case f.Type == reflect.TypeFor[[]Listener]():
-				walk(f.Type.Elem(), "listener[0]")
+			case f.Type.Kind() == reflect.Slice && isTable(f.Type.Elem()):
+				walk(f.Type.Elem(), full+"[0]")
 			default:
 				if _, ok := cfg.where[full]; !ok {
 					t.Errorf("moongate.toml does not name `%s`", full)

@@ -98,6 +98,17 @@ func (c *Config) checkAddresses(add adder) {
 	claim("milter.address", c.Milter.Address)
 	claim("admin.address", c.Admin.Address)
 
+	names := map[string]string{}
+	for i, f := range c.Filters {
+		path := elementPath("filter", i)
+		if f.Address == "" {
+			add(path+".address", "this [[filter]] has no `address`")
+		}
+		if other, ok := names[f.Name]; ok && f.Name != "" {
+			add(path+".name", "`filter`: the name %q is already taken by `%s`", f.Name, other)
+		}
+		names[f.Name] = path
+	}
 	for i, a := range c.DNS.Servers {
 		host, port, ok := a.hostPort()
 		if _, literal := literal(host); !ok || !literal || port == "0" {

@@ -35,6 +35,9 @@ type Config struct {
 	// Listeners are where clients reach us.
 	Listeners []Listener `toml:"listener"`
 
+	// Filters are the milters that we call, in this order.
+	Filters []Filter `toml:"filter"`
+
 	Upstream   Upstream   `toml:"upstream"`
 	Policy     Policy     `toml:"policy"`
 	Milter     Milter     `toml:"milter"`
@@ -67,6 +70,11 @@ type Upstream struct {
 	// sees us) or "xforward" (XFORWARD before every MAIL; the upstream logs
 	// the client, but does not judge it).
 	Identity string `toml:"identity" enum:"none xforward"`
+
+	// Mail says when the upstream hears MAIL: "mail", at once, or "rcpt", with
+	// the first recipient that policy let pass: what policy refuses then costs
+	// the upstream nothing.
+	Mail string `toml:"mail" enum:"mail rcpt"`
 
 	// MaxConnections is how many connections may be open to the upstream at
 	// once. A transaction waits at most 5 s for one, then hears 451 4.3.2.
@@ -102,6 +110,34 @@ type Policy struct {
 	// MaxStates is how many Lua states may exist, and so how many hooks can
 	// run or wait at once.
 	MaxStates int `toml:"max_states" min:"1"`
+}
+
+// Filter is one [[filter]]: a milter (rspamd, opendkim, clamav-milter) that is
+// asked about what comes in at a listener, as an MTA would ask it.
+type Filter struct {
+	// Name is what the log and msg.filters call it. Default: its address.
+	Name string `toml:"name"`
+
+	// Address is "host:port" or "unix:/path". Required.
+	Address Address `toml:"address"`
+
+	// Phase is "verify" (asked before the rules, about the message as it was
+	// received) or "sign" (asked last, when all edits are made).
+	Phase string `toml:"phase" enum:"verify sign"`
+
+	// OnError is what becomes of a message when the filter cannot be asked:
+	// "tempfail", "accept" (with a header that says so) or "reject".
+	OnError string `toml:"on_error" enum:"tempfail accept reject"`
+
+	// Mode is "enforce", or "shadow": asked and logged, not obeyed.
+	Mode string `toml:"mode" enum:"enforce shadow"`
+
+	// Connect, Command and End are how long it may take to be reached, to
+	// answer one command, and to judge a message that it has. A stage as a
+	// whole ends within 20 s, the message within 120 s.
+	Connect time.Duration `toml:"connect" min:"1ms"`
+	Command time.Duration `toml:"command" min:"1ms"`
+	End     time.Duration `toml:"end" min:"1ms"`
 }
 
 // Milter is [milter]: the same policy, served to an MTA.

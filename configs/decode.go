@@ -99,9 +99,14 @@ func (d *decoder) table(root reflect.Value, n *unstable.Node) (reflect.Value, st
 
 // grow appends one element with its defaults to a list of tables.
 func (d *decoder) grow(list reflect.Value, path string) (reflect.Value, string) {
-	element := reflect.Zero(list.Type().Elem())
-	if list.Type().Elem() == reflect.TypeFor[Listener]() {
+	var element reflect.Value
+	switch list.Interface().(type) {
+	case []Listener:
 		element = reflect.ValueOf(defaultListener())
+	case []Filter:
+		element = reflect.ValueOf(defaultFilter())
+	default:
+		panic("configs: no defaults for " + list.Type().String()) // a programming error; the test of the shipped file sees it
 	}
 	list.Set(reflect.Append(list, element))
 	i := list.Len() - 1

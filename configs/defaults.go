@@ -13,7 +13,7 @@ func Default() *Config {
 		Hostname:    machineName(),
 		Received:    "auto",
 		BareNewline: "normalize",
-		Upstream:    Upstream{Identity: "none", MaxConnections: 80},
+		Upstream:    Upstream{Identity: "none", Mail: "mail", MaxConnections: 80},
 		Policy:      Policy{ReplyFooter: "(id {id})", MaxStates: 1024},
 		State:       State{Store: "memory"},
 		Log:         Log{Format: "json", Level: "info"},
@@ -44,6 +44,12 @@ func Default() *Config {
 
 // defaultListener is what a [[listener]] says before its own keys are read.
 func defaultListener() Listener { return Listener{TLS: "none"} }
+
+// defaultFilter is the same for a [[filter]]; the times are Postfix's.
+func defaultFilter() Filter {
+	return Filter{Phase: "verify", OnError: "tempfail", Mode: "enforce",
+		Connect: 30 * time.Second, Command: 30 * time.Second, End: 300 * time.Second}
+}
 
 // machineName is the name to use where hostname is not set.
 func machineName() string {

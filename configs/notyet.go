@@ -6,7 +6,7 @@ import "regexp"
 // has not. They are refused like unknown ones, but the operator hears that
 // the word is right and the time is not. The feature that lands deletes its row.
 var planned = []struct{ key, value, what string }{
-	{"filter", "", "calling other milters"},
+	{"filter.when", "", "rules that leave a filter out"},
 	{"upstreams", "", "more than one upstream"},
 	{"tls", "", "TLS"},
 	{"one_class_per_message", "", "splitting a message by recipient class"},
@@ -23,7 +23,6 @@ var planned = []struct{ key, value, what string }{
 	{"listener.auth", "", "AUTH"},
 	{"upstream.identity", "proxy", "PROXY v2 to the upstream"},
 	{"upstream.identity", "xclient", "XCLIENT to the upstream"},
-	{"upstream.mail", "", "holding MAIL back until the first recipient passed"},
 	{"upstream.addresses", "", "more than one upstream"},
 	{"upstream.tls", "", "TLS"},
 	{"upstream.lmtp", "", "LMTP"},

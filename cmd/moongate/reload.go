@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/script"
 	"go.uber.org/zap"
 )
@@ -57,6 +58,7 @@ func (h *house) use(next *configs.Config) {
 		hop = h.hop(next)
 	}
 	h.proxy.Use(h.settings(next, hop))
+	h.milter.Use(h.env(next, policy.Milter))
 	if hop != h.currentHop { // its connections end as they are given back
 		h.currentHop.Close()
 		h.currentHop = hop

@@ -24,19 +24,21 @@ import (
 
 // rooms are what a house is furnished with.
 type rooms struct {
-	proxy      *proxy.Server
-	milter     *milter.Server
-	admin      *admin.Server
-	currentHop *proxy.Hop
-	engine     *script.Engine
-	world      *lookup.World
-	keeper     policy.Keeper // nil without [quarantine]
-	spool      *message.Pool
-	counts     *policy.Metrics
-	registry   *prometheus.Registry
-	reloads    *reloadMetrics
-	out        *logsink.Sink
-	background []func(context.Context) // each runs until its context is done
+	proxy        *proxy.Server
+	milter       *milter.Server
+	admin        *admin.Server
+	currentHop   *proxy.Hop
+	engine       *script.Engine
+	world        *lookup.World
+	keeper       policy.Keeper // nil without [quarantine]
+	spool        *message.Pool
+	counts       *policy.Metrics
+	hopCounts    *proxy.HopMetrics
+	filterCounts *milter.Metrics
+	registry     *prometheus.Registry
+	reloads      *reloadMetrics
+	out          *logsink.Sink
+	background   []func(context.Context) // each runs until its context is done
 }
 
 // storeBytes is the memory that limits, counters and caches may take.
@@ -51,6 +53,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	h.out = out
 	h.registry, h.reloads = newRegistry(out)
 	h.counts = policy.NewMetrics(h.registry)
+	h.hopCounts, h.filterCounts = proxy.NewHopMetrics(h.registry), milter.NewMetrics(h.registry)
 
 	store := state.New(storeBytes)
 	h.background = append(h.background, func(ctx context.Context) { sweep(ctx, store) })
@@ -71,6 +74,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	h.proxy = &proxy.Server{Settings: h.settings(cfg, h.currentHop), Log: log.Named("smtp"), Metrics: proxy.NewMetrics(h.registry)}
 	h.milter = &milter.Server{
 		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header), Stranger: h.stranger,
+		Metrics: h.filterCounts,
 	}
 	h.admin = admin.New(h.health, h.registry)
 	return h, nil
@@ -78,12 +82,31 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 
 // env is what the sessions of one front-end share.
 func (h *house) env(cfg *configs.Config, face *policy.Face) *policy.Env {
-	return &policy.Env{
+	env := &policy.Env{
 		Engine: h.engine, Face: face, World: h.world, Metrics: h.counts, Keeper: h.keeper,
 		Log:        h.log.Named(face.Name),
 		SoftBounce: cfg.Policy.SoftBounce, Footer: cfg.Policy.ReplyFooter,
 		HookTime: cfg.Timeouts.Hook, MessageTime: cfg.Timeouts.Message,
 	}
+	if face == policy.SMTP { // an MTA that asks us has its own filters
+		env.Filters = h.filters(cfg)
+	}
+	return env
+}
+
+// onErrors are the words of filter.on_error.
+var onErrors = map[string]policy.Action{"tempfail": policy.Tempfail, "accept": policy.Accept, "reject": policy.Reject}
+
+// filters are the milters that the door calls.
+func (h *house) filters(cfg *configs.Config) (all []policy.Filter) {
+	for _, f := range cfg.Filters {
+		all = append(all, &milter.Filter{
+			Label: f.Name, Address: string(f.Address), Hostname: cfg.Hostname,
+			Sign: f.Phase == "sign", OnError: onErrors[f.OnError], Shadow: f.Mode == "shadow",
+			ConnectTime: f.Connect, CommandTime: f.Command, EndTime: f.End, Metrics: h.filterCounts,
+		})
+	}
+	return all
 }
 
 // settings are those of the SMTP door.
@@ -92,7 +115,7 @@ func (h *house) settings(cfg *configs.Config, hop *proxy.Hop) proxy.Settings {
 		Hostname: cfg.Hostname, Env: h.env(cfg, policy.SMTP), Hop: hop, Spool: h.spool,
 		Domains: cfg.Domains, Networks: cfg.Networks,
 		RejectBare: cfg.BareNewline == "reject", Received: cfg.Received,
-		Resolve: h.resolve,
+		HoldMail: cfg.Upstream.Mail == "rcpt", Resolve: h.resolve,
 		Limits: proxy.Limits{
 			Size: int64(cfg.Limits.Size), Recipients: cfg.Limits.Recipients,
 			Header: int(cfg.Limits.Header), Line: int(cfg.Limits.Line), Errors: cfg.Limits.Errors,
@@ -114,7 +137,7 @@ func (h *house) hop(cfg *configs.Config) *proxy.Hop {
 		Address: string(cfg.Upstream.Address), Identity: identities[cfg.Upstream.Identity], Hostname: cfg.Hostname,
 		MaxConns: cfg.Upstream.MaxConnections, IdleAfter: cfg.Upstream.Idle,
 		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, Block: cfg.Timeouts.Block, Final: cfg.Timeouts.Final,
-		Log: h.log.Named("upstream"),
+		Log: h.log.Named("upstream"), Metrics: h.hopCounts,
 	}
 }
 
