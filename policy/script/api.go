@@ -207,10 +207,16 @@ var language = sortedAPI()
 
 func sortedAPI() *api {
 	return &api{
-		functions: slices.Concat(verdictFunctions, sharedFunctions),
-		libraries: []*library{logLibrary},
-		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, listClass, verdictClass},
+		functions: slices.Concat(verdictFunctions, sharedFunctions, valueFunctions, []*function{dnsblFunction}, plannedFunctions),
+		libraries: []*library{logLibrary, dnsLibrary, jsonLibrary, base64Library, hashLibrary, timeLibrary, ipLibrary},
+		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, counterClass, cacheClass, listClass, ipsetClass, reClass, dnsblClass, metricClass, verdictClass},
 	}
+}
+
+// plannedFunctions are in the language and not in this release.
+var plannedFunctions = []*function{
+	{name: "greylist", planned: "greylisting"},
+	{name: "map", planned: "Postfix table sources"},
 }
 
 // stages are the names of `on`, in the order of a conversation.
@@ -244,6 +250,9 @@ func names() *lua.Names {
 		if f.must {
 			n.MustReturn[f.name] = true
 		}
+	}
+	for name := range plannedLibraries { // look says why not
+		n.Known[name] = nil
 	}
 	for _, l := range language.libraries {
 		for _, f := range l.functions {

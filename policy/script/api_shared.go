@@ -29,6 +29,10 @@ var sharedFunctions = []*function{
 		returns: []param{{"", "List", ""}},
 		doc:     "A set of domains, subdomains included. has() takes a domain or an address.",
 		do:      func(x *state, L *glua.LState) int { return x.list(L, "domains", domainSet) }},
+	{name: "ipset", top: true, params: []param{{"...", "string", `Addresses and networks ("10.0.0.0/8"), or one file of them in the policy directory.`}},
+		returns: []param{{"", "IpSet", ""}},
+		doc:     "A set of addresses and networks.",
+		do:      func(x *state, L *glua.LState) int { return x.list(L, "ipset", ipSet) }},
 }
 
 // limit is what ratelimit declares.
@@ -260,16 +264,20 @@ func (x *state) list(L *glua.LState, what string, kind listKind) int {
 	if len(words) == 0 {
 		L.RaiseError("%s of nothing", what)
 	}
-	isFile := kind == wordSet || len(words) == 1 && x.p.lists.isFile(words[0])
+	isFile := kind == wordSet || len(words) == 1 && x.p.shared.lists.isFile(words[0])
 	if kind == wordSet && len(words) > 1 {
 		L.RaiseError(`list: one file; for a few words write a table: local bad = { ["a@example.com"] = true }`)
 	}
 	d := x.declare(L, what, strings.Join(words, "\n"), "", func() (any, error) {
 		if isFile {
-			return x.p.lists.open(words[0], kind)
+			return x.p.shared.lists.open(words[0], kind)
 		}
 		return fixedList(kind, words)
 	})
-	L.Push(listClass.userdata(&listRef{x, d.(*list)}))
+	c := listClass
+	if kind == ipSet {
+		c = ipsetClass
+	}
+	L.Push(c.userdata(&listRef{x, d.(*list)}))
 	return 1
 }

@@ -18,7 +18,7 @@ import (
 // Reload is called from one goroutine at a time or many, Rules from all.
 type Engine struct {
 	opts    Options
-	lists   *listSet
+	shared  *shared
 	metrics *engineMetrics
 
 	mu      sync.Mutex // of Reload
@@ -47,14 +47,14 @@ type engineMetrics struct {
 // before sessions begin. reg may be nil.
 func NewEngine(opts Options, reg prometheus.Registerer) *Engine {
 	opts = opts.withDefaults()
-	e := &Engine{opts: opts, lists: newListSet(opts.Log, opts.AllowShrink), metrics: &engineMetrics{
+	e := &Engine{opts: opts, shared: newShared(opts), metrics: &engineMetrics{
 		failed:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_reload_failed", Help: "1 if the policy directory holds a version that was refused."}),
 		loaded:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_loaded_timestamp_seconds", Help: "When the policy that serves was loaded."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_problems", Help: "Problems of the version tried last."}),
 		reloads:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_policy_reloads_total", Help: "Versions tried, by result."}, []string{"result"}),
 	}}
 	if reg != nil {
-		reg.MustRegister(e.metrics.failed, e.metrics.loaded, e.metrics.problems, e.metrics.reloads,
+		reg.MustRegister(e.shared.metrics, e.metrics.failed, e.metrics.loaded, e.metrics.problems, e.metrics.reloads,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "moongate_policy_states", Help: "Lua states of the policy that serves."}, func() float64 {
 				if p := e.current.Load(); p != nil {
 					return float64(p.pool.states())
@@ -89,7 +89,7 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if snap.Err == nil {
-		e.lists.see(snap.Files)
+		e.shared.lists.see(snap.Files)
 	}
 	version := Version(snap)
 	if snap.Err != nil {
@@ -107,7 +107,7 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 		return nil, nil
 	}
 	start := time.Now()
-	p, problems := load(snap, e.opts, e.lists)
+	p, problems := load(snap, e.opts, e.shared)
 	e.tried = tried{version: version, problems: problems}
 	e.metrics.problems.Set(float64(len(problems)))
 	for _, pr := range problems {
@@ -142,11 +142,11 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 
 // AcceptLists takes the content of lists that was held back because it shrank,
 // and says how many lists that were.
-func (e *Engine) AcceptLists() int { return e.lists.accept() }
+func (e *Engine) AcceptLists() int { return e.shared.lists.accept() }
 
 // RipenLists takes what was held back for long enough, where lists may shrink.
 // cmd calls it now and then.
-func (e *Engine) RipenLists() { e.lists.ripen() }
+func (e *Engine) RipenLists() { e.shared.lists.ripen() }
 
 func problemPlace(p lua.Problem) string {
 	p.Text = ""

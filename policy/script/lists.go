@@ -15,9 +15,10 @@ type listKind uint8
 const (
 	wordSet   listKind = iota // any words, folded
 	domainSet                 // domains, subdomains included
+	ipSet                     // addresses and networks
 )
 
-func (k listKind) String() string { return [...]string{"list", "domains"}[k] }
+func (k listKind) String() string { return [...]string{"list", "domains", "ipset"}[k] }
 
 // entries is the content of a list. It is immutable.
 type entries interface {
@@ -65,6 +66,9 @@ func parseWords(kind listKind, words []string) (entries, error) {
 			set[foldKey(w)] = struct{}{}
 		}
 		return set, nil
+	}
+	if kind == ipSet {
+		return parseNetworks(words)
 	}
 	set := make(domainEntries, len(words))
 	for i, w := range words {

@@ -65,7 +65,7 @@ func (s *listSet) isFile(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.files[name]
-	return ok || slices.ContainsFunc([]listKind{wordSet, domainSet}, func(k listKind) bool { return s.known[k.String()+" "+name] != nil })
+	return ok || slices.ContainsFunc([]listKind{wordSet, domainSet, ipSet}, func(k listKind) bool { return s.known[k.String()+" "+name] != nil })
 }
 
 // open gives the list of a file. A file that nobody has read yet must be there.

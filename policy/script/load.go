@@ -57,12 +57,22 @@ type Policy struct {
 	Files []string     // what it was made of, in order
 
 	opts    Options
-	lists   *listSet
+	shared  *shared
 	chunks  []*lua.Chunk
 	modules map[string]*lua.Chunk
 	decls   map[string]declared
 	pool    *pool
 	rules   []*policy.Rule // by position, whatever their hook
+}
+
+// shared is what outlives a version.
+type shared struct {
+	lists   *listSet
+	metrics *metricSet
+}
+
+func newShared(o Options) *shared {
+	return &shared{lists: newListSet(o.Log, o.AllowShrink), metrics: newMetricSet()}
 }
 
 // declared is an object that the top of a file made, by kind and name.
@@ -108,16 +118,16 @@ func Select() watch.Select {
 // gives up; the Policy is nil if one of them is no warning.
 func Load(snap watch.Snapshot, opts Options) (*Policy, []lua.Problem) {
 	opts = opts.withDefaults()
-	lists := newListSet(opts.Log, opts.AllowShrink)
-	lists.see(snap.Files)
-	return load(snap, opts, lists)
+	sh := newShared(opts)
+	sh.lists.see(snap.Files)
+	return load(snap, opts, sh)
 }
 
-func load(snap watch.Snapshot, opts Options, lists *listSet) (*Policy, []lua.Problem) {
+func load(snap watch.Snapshot, opts Options, sh *shared) (*Policy, []lua.Problem) {
 	if snap.Err != nil {
 		return nil, []lua.Problem{{File: snap.Dir, Text: snap.Err.Error()}}
 	}
-	p := &Policy{opts: opts, lists: lists, modules: map[string]*lua.Chunk{}, decls: map[string]declared{}}
+	p := &Policy{opts: opts, shared: sh, modules: map[string]*lua.Chunk{}, decls: map[string]declared{}}
 	p.pool = &pool{make: p.newState, max: opts.MaxStates}
 	problems := p.compile(snap)
 	if lua.Refuses(problems) {

@@ -95,7 +95,7 @@ func say(v policy.Verdict) string {
 	if v.Close {
 		s += " and close"
 	}
-	if v.Reason != "" {
+	if v.Reason != "" && !v.Failed {
 		s += " (" + v.Reason + ")"
 	}
 	return s
@@ -147,6 +147,8 @@ func (c *client) message(text string) policy.Verdict {
 func (c *client) done(a policy.Action) {
 	c.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: a, By: policy.ByUpstream, Reply: policy.Say(250, policy.Status{2, 0, 0}, "queued as X")}})
 }
+
+func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func (c *client) is(v policy.Verdict, want string) {
 	c.t.Helper()

@@ -165,12 +165,6 @@ func at(L *glua.LState) (file string, line int) {
 	return d.Source, d.CurrentLine
 }
 
-// context is the one for calls that wait: the session's, ended by the rule's
-// deadline.
-func (x *state) context() (context.Context, context.CancelFunc) {
-	return context.WithDeadline(x.Meter.Context(), x.ev.Deadline)
-}
-
 var errNoState = errors.New("no Lua state became free in time")
 
 // warm is how many states a new version has before it serves.

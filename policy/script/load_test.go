@@ -1,0 +1,195 @@
+package script
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/moongate/moongate/internal/watch"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
+)
+
+// What is wrong with a policy is told before it is live, all of it, each with
+// its place.
+func TestProblems(t *testing.T) {
+	tests := []struct{ name, policy, want string }{
+		{"unknown stage", `on.rctp(function() end)`, `10-test.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)`},
+		{"no function", `on.rcpt("x")`, `10-test.lua:1:1: on.rcpt wants a function: on.rcpt(function(msg, rcpt) ... end), with a name or options before it`},
+		{"verdict not returned", "on.rcpt(function(msg, rcpt)\n  reject(550, '5.1.1', 'no')\nend)", `10-test.lua:2:3: 'reject' alone does nothing: write 'return reject(...)'`},
+		{"unknown name", "on.rcpt(function(msg, rcpt)\n  return rejct('no')\nend)", `10-test.lua:2:10: unknown name 'rejct' (did you mean 'reject'?)`},
+		{"unknown field", "on.rcpt(function(msg, rcpt)\n  local c = msg.conn\n  if c.hello == 'x' then return accept() end\nend)", `10-test.lua:3:8: conn has no field 'hello' (did you mean 'helo'?)`},
+		{"unknown field through msg", "on.mail(function(m) return m.conn.usr and accept() end)", `10-test.lua:1:35: conn has no field 'usr' (did you mean 'user'?)`},
+		{"method before its stage", "on.mail(function(msg)\n  if msg:header('X') then return accept() end\nend)", `10-test.lua:2:10: msg:header is there from 'headers' on, and this is 'mail'`},
+		{"method before its stage in a named function", "local function f(msg)\n  msg:set_header('X', '1')\nend\non.data(f)", `10-test.lua:2:7: msg:set_header is there from 'headers' on, and this is 'data'`},
+		{"field written", "on.message(function(msg) msg.subject = 'x' end)", `10-test.lua:1:30: msg.subject cannot be written: use msg:set_header("Subject", ...)`},
+		{"field called", "on.message(function(msg) return msg:from() and accept() end)", `10-test.lua:1:37: msg.from is a field, no method: write msg.from`},
+		{"method with a dot", "on.message(function(msg) return msg.header('X') and accept() end)", `10-test.lua:1:37: msg.header is a method: call it as msg:header(...)`},
+		{"planned field", "on.message(function(msg) return msg.text and accept() end)", `10-test.lua:1:37: msg.text is not supported yet (the body)`},
+		{"planned library", "on.message(function(msg)\n  local r = rspamd.check(msg)\nend)", `10-test.lua:2:13: rspamd is not supported yet (scanners)`},
+		{"planned function", "local g = greylist('g')\non.mail(function() end)", `10-test.lua:1:11: greylist is not supported yet (greylisting)`},
+		{"verdict where it cannot be", "on.connect(function(conn) return discard() end)", `10-test.lua:1:34: discard is not possible at 'connect', only at mail, data, headers, message`},
+		{"drop at message", "on.message(function(msg) return drop() end)", `10-test.lua:1:33: drop is not possible at 'message', only at rcpt`},
+		{"verdict in log", "on.log(function(m) return reject('x') end)", `10-test.lua:1:27: reject: a log rule decides nothing`},
+		{"code out of class", "on.mail(function(msg) return reject(450, 'x') end)", `10-test.lua:1:30: reject: reply code 450 is not in 500..599`},
+		{"status out of class", "on.mail(function(msg) return tempfail(450, '5.7.1', 'x') end)", `10-test.lua:1:30: tempfail: status 5.7.1 does not fit code 450: it must begin with 4`},
+		{"status of no class", "on.mail(function(msg) return reject(550, 'soon', 'x') end)", `10-test.lua:1:30: reject: status "soon" is not of the form 5.7.1`},
+		{"line end in a reply", "on.mail(function(msg) return reject(550, '5.7.1', 'a\\r\\nb') end)", `10-test.lua:1:30: reject: reply text holds the control character '\r'`},
+		{"global in a function", "on.mail(function(msg) hits = 1 end)", `10-test.lua:1:23: assignment to global 'hits' inside a function: write 'local hits', or keep it in conn.data or msg.data`},
+		{"file-level variable", "local hits = 0\non.mail(function(msg)\n  hits = hits + 1\nend)", `10-test.lua:3:3: 'hits' belongs to the file and serves every connection: it cannot change inside a function (use conn.data or msg.data)`},
+		{"syntax", "on.mail(function(msg)\n  if x then\nend)", `10-test.lua:3:4: unexpected ')'`},
+		{"option", "on.mail({on_eror='accept'}, function() end)", `10-test.lua:1:1: on.mail has no option 'on_eror' (did you mean 'on_error'?)`},
+		{"on_error", "on.mail({on_error='pass'}, function() end)", `10-test.lua:1:1: on.mail: on_error is "tempfail", "accept" or "reject", not "pass"`},
+		{"timeout", "on.mail({timeout='1h'}, function() end)", `10-test.lua:1:1: on.mail: timeout is a time such as "500ms" or "2s", at most 18s here, not "1h"`},
+		{"mode", "on.mail({mode='shadw'}, function() end)", `10-test.lua:1:1: on.mail: mode is "shadow" or "enforce", not "shadw"`},
+		{"at", "on.mail({at='rcpt'}, function() end)", `10-test.lua:1:1: on.mail: at is "mail", or "rcpt" for connect and helo rules, not "rcpt"`},
+		{"rate", "local l = ratelimit('x', '60 a minute')\non.mail(function() end)", `10-test.lua:1:1: "60 a minute" is no rate: write "60/1m", "100/h" or "500/d"`},
+		{"limit declared twice", "local a = ratelimit('x', '1/m')\nlocal b = ratelimit('x', '2/m')\non.mail(function() end)", `10-test.lua:2:1: ratelimit "x" is declared otherwise at 10-test.lua:1`},
+		{"limit option", "local a = ratelimit('x', '1/m', {brst=1})\non.mail(function() end)", `10-test.lua:1:1: ratelimit has no option 'brst' (did you mean 'burst'?)`},
+		{"list without a file", "local a = list('no.txt')\non.mail(function() end)", `10-test.lua:1:1: list: there is no file "no.txt" in the policy directory`},
+		{"domains", "local a = domains('exa mple')\non.mail(function() end)", `10-test.lua:1:1: domains: entry 1, "exa mple", is no domain`},
+		{"ipset", "local a = ipset('10.0.0.0/33')\non.mail(function() end)", `10-test.lua:1:1: ipset: entry 1, "10.0.0.0/33", is no address or network`},
+		{"pattern", "local a = re('(')\non.mail(function() end)", "10-test.lua:1:1: re: error parsing regexp: missing closing ): `(`"},
+		{"zone", "local a = dnsbl('zen')\non.mail(function() end)", `10-test.lua:1:1: dnsbl: "zen" is no zone`},
+		{"declared in a hook", "on.mail(function() local a = re('x') end)", `10-test.lua:1:30: re belongs at the top of the file, not in a hook`},
+		{"verdict at the top", "local v = reject('x')\non.mail(function() end)", `10-test.lua:1:1: reject belongs into a hook`},
+		{"no module", "local m = require('m')\non.mail(function() end)", `10-test.lua:1:1: there is no module lib/m.lua`},
+		{"endless", "while true do end", `10-test.lua:1:1: script used up its instruction budget`},
+		{"memory bomb", "local s = string.rep('x', 1e13)", `10-test.lua:1:1: script used up its memory budget`},
+		{"nothing", "-- nothing", `policy: there is no rule: without one everything would pass (allow_empty = true, if that is meant)`},
+		{"counting closure", "local function counter() local n = 0 return function() n = n + 1 return n end end\nlocal c = counter()\non.mail(function() return c() > 1 and accept() or nil end)", `this function changes 'n', which was made while loading and serves every connection`},
+		{"two mistakes in two files", "-- 10-a.lua --\non.rctp(function() end)\nlocal x = 1 + nil\n-- 20-b.lua --\nlocal l = list('x.txt')\n-- lib/m.lua --\nreturn foo",
+			"10-a.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)\nlib/m.lua:1:8: unknown name 'foo'"},
+		{"two files fail when they run", "-- 10-a.lua --\nlocal a = list('x.txt')\n-- 20-b.lua --\nlocal l = re('(')",
+			"10-a.lua:1:1: list: there is no file \"x.txt\" in the policy directory\n20-b.lua:1:1: re: error parsing regexp: missing closing ): `(`"},
+		{"null sender", "local l = ratelimit('l', '1/m')\non.mail(function(msg) if not l:take(msg.from) then return tempfail('x') end end)",
+			`10-test.lua:2:41: msg.from is "" for bounces, and a limit refuses that as a key: use msg.sender_key`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, problems := Load(snapshot(tt.policy), Options{})
+			if (p == nil) != lua.Refuses(problems) {
+				t.Errorf("policy %v with problems\n%s", p, problemLines(problems))
+			}
+			got := problemLines(problems)
+			if tt.want == "" && got != "" || tt.want != "" && !strings.HasPrefix(got, tt.want) && !strings.Contains(got, tt.want) {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// The line comes with the problem.
+func TestProblemHasItsLine(t *testing.T) {
+	_, problems := Load(snapshot("local zone = 'x'\nlocal l = list('no.txt')\n"), Options{AllowEmpty: true})
+	if len(problems) != 1 || problems[0].Source != "local l = list('no.txt')" || problems[0].Line != 2 {
+		t.Errorf("%+v", problems)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	p := load_(t, `
+-- 20-second.lua --
+on.mail(function(msg) msg.data.order = (msg.data.order or "") .. "2" end)
+-- 10-first.lua --
+local m = require("words")
+on.mail(function(msg) msg.data.order = (msg.data.order or "") .. m.one end)
+-- 10-first_test.lua --
+this is no Lua
+-- .#10-first.lua --
+nor this
+-- 30-backup.lua~ --
+nor this
+-- #30-backup.lua# --
+nor this
+-- sub/40-below.lua --
+nor this
+-- types/moongate.lua --
+nor this
+-- lib/words.lua --
+return { one = "1" }
+-- notes.txt --
+not Lua
+`, Options{})
+	if got := strings.Join(p.Files, " "); got != "10-first.lua 20-second.lua" {
+		t.Errorf("files: %s", got)
+	}
+	if len(p.Tests) != 1 || p.Tests[0].Name != "10-first_test.lua" {
+		t.Errorf("tests: %v", p.Tests)
+	}
+	var rules []string
+	for _, r := range p.Rules.All() {
+		rules = append(rules, r.String())
+	}
+	if got := strings.Join(rules, " "); got != "10-first.lua:2 20-second.lua:1" {
+		t.Errorf("rules: %s", got)
+	}
+}
+
+func TestRuleOptions(t *testing.T) {
+	p := load_(t, `
+on.connect({ name = "early", at = "connect" }, function(conn) end)
+on.helo(function(conn) end)
+on.rcpt("named", function(msg, rcpt) end)
+on.message({ on_error = "accept", timeout = "30s", mode = "shadow" }, function(msg)
+end)
+`, Options{DelayReject: true})
+	want := []policy.Rule{
+		{Name: "early", Line: 2, Hook: policy.Connect, At: policy.Connect, OnError: policy.Tempfail},
+		{Name: "10-test.lua:3", Line: 3, Hook: policy.Helo, At: policy.Rcpt, OnError: policy.Tempfail},
+		{Name: "named", Line: 4, Hook: policy.Rcpt, At: policy.Rcpt, OnError: policy.Tempfail},
+		{Name: "10-test.lua:5", Line: 5, Hook: policy.Message, At: policy.Message, OnError: policy.Accept, Timeout: 30e9, Shadow: true},
+	}
+	all := p.Rules.All()
+	if len(all) != len(want) {
+		t.Fatalf("%d rules", len(all))
+	}
+	for i, r := range all {
+		got := *r
+		got.Evaluator = nil
+		want[i].File = "10-test.lua"
+		if got != want[i] {
+			t.Errorf("rule %d:\n%+v\n%+v", i, got, want[i])
+		}
+	}
+}
+
+func TestFacesAreTold(t *testing.T) {
+	text := "on.auth(function(conn, attempt) end)\non.vrfy(function(conn, line) end)\non.rcpt(function(msg, rcpt) end)"
+	if p, ps := Load(snapshot(text), Options{Faces: []*policy.Face{policy.SMTP}}); p == nil {
+		t.Errorf("at the SMTP door: %s", problemLines(ps))
+	}
+	p, ps := Load(snapshot(text), Options{Faces: []*policy.Face{policy.SMTP, policy.Milter}})
+	if want := "10-test.lua:1:1: on.auth is never asked by a milter\n10-test.lua:2:1: on.vrfy is never asked by a milter"; p != nil || problemLines(ps) != want {
+		t.Errorf("%s", problemLines(ps))
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	snap := snapshot("-- 10-a.lua --\non.mail(function() end)\n-- 20-b.lua --\n")
+	snap.Files[1].Data, snap.Files[1].Err = nil, watch.ErrNotRegular
+	p, ps := Load(snap, Options{})
+	if p != nil || problemLines(ps) != "20-b.lua: not a regular file" {
+		t.Errorf("%v, %s", p, problemLines(ps))
+	}
+	if p, ps := Load(watch.Snapshot{Dir: "d", Err: watch.ErrTooMany}, Options{AllowEmpty: true}); p != nil || len(ps) != 1 {
+		t.Errorf("%v, %s", p, problemLines(ps))
+	}
+	if p, ps := Load(watch.Snapshot{Dir: "d"}, Options{AllowEmpty: true}); p == nil {
+		t.Errorf("an empty directory that may be empty: %s", problemLines(ps))
+	}
+}
+
+func TestVersion(t *testing.T) {
+	a := Version(snapshot("-- 10-a.lua --\nx\n-- list.txt --\n1\n-- 10_test.lua --\n1"))
+	for text, same := range map[string]bool{
+		"-- 10-a.lua --\nx\n-- list.txt --\n2\n":  true,
+		"-- 10-a.lua --\nx\n-- .10-a.lua --\n2\n": true,
+		"-- 10-a.lua --\nx2\n-- list.txt --\n1\n": false,
+		"-- 10-a.lua --\nx\n-- lib/m.lua --\n2\n": false,
+		"-- 10-b.lua --\nx\n":                     false,
+	} {
+		if got := Version(snapshot(text)) == a; got != same {
+			t.Errorf("%q: same %v", text, got)
+		}
+	}
+}
