@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/proxy"
 	"go.uber.org/zap"
 )
 
@@ -100,8 +101,22 @@ func (h *house) start(ctx context.Context) <-chan error {
 		h.work.Go(func() { run(h.ctx) })
 	}
 	h.watch()
+	h.probe(h.currentHop)
 	h.setPhase("")
 	return broken
+}
+
+// probe learns what the upstream can do before a client asks. That it is not
+// up yet is no reason not to start: MAIL hears 451 until it is.
+func (h *house) probe(hop *proxy.Hop) {
+	if hop.Address == "" {
+		return
+	}
+	h.work.Go(func() {
+		if err := hop.Probe(h.ctx); err != nil && h.ctx.Err() == nil {
+			h.log.Warn("the upstream cannot be reached yet", zap.Error(err))
+		}
+	})
 }
 
 // watch watches the policy directory of the configuration that runs, instead of

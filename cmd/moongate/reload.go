@@ -62,6 +62,7 @@ func (h *house) use(next *configs.Config) {
 	if hop != h.currentHop { // its connections end as they are given back
 		h.currentHop.Close()
 		h.currentHop = hop
+		h.probe(hop)
 	}
 	h.out.Level.SetLevel(level(next))
 	h.cfg.Store(next)
