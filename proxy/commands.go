@@ -90,11 +90,7 @@ func (s *session) perform(cmd *command, k *call) {
 		s.collect() // what is asked now knows what became of what stood before
 	}
 	if r := cmd.check(s, k); r != nil {
-		verb := k.verb
-		if r == &replyNested {
-			verb = "" // a refused MAIL ends the transaction that it began; this one began none
-		}
-		s.answer(verb, *r, policy.ByMoongate, k.rcpt)
+		s.answer(k.verb, *r, policy.ByMoongate, k.rcpt)
 		if k.verb == "DATA" || k.verb == "BDAT" {
 			s.dataRefused()
 		}

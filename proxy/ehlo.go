@@ -61,10 +61,11 @@ func (s *session) helo(k *call, _ policy.Verdict) {
 	if k.verb == "HELO" {
 		s.offered = nil
 		s.answer(k.verb, policy.Reply{Code: 250, Text: []string{s.set.Hostname}}, policy.ByMoongate, nil)
-		return
+	} else {
+		s.offered = s.set.offer(s.upstreamCaps())
+		s.answer(k.verb, policy.Reply{Code: 250, Text: append([]string{s.set.Hostname}, s.offered.Lines()...)}, policy.ByMoongate, nil)
 	}
-	s.offered = s.set.offer(s.upstreamCaps())
-	s.answer(k.verb, policy.Reply{Code: 250, Text: append([]string{s.set.Hostname}, s.offered.Lines()...)}, policy.ByMoongate, nil)
+	s.out.flush() // RFC 2920 3.2: it is not held
 }
 
 // upstreamCaps are the keywords of the upstream as it was last seen. If it was

@@ -24,8 +24,9 @@ type Server struct {
 	Log     *zap.Logger // required
 	Metrics *Metrics    // nil: nothing is counted
 
-	now   atomic.Pointer[Settings] // what new sessions get, after Use
-	sweep sweeper
+	now    atomic.Pointer[Settings] // what new sessions get, after Use
+	stress atomic.Bool              // nearly all connections are taken
+	sweep  sweeper
 
 	mu        sync.Mutex // guards what follows
 	listeners map[net.Listener]struct{}
@@ -144,14 +145,14 @@ func (srv *Server) addSession(s *session) error {
 	srv.sessions[s] = struct{}{}
 	srv.group.Add(1)
 	srv.Metrics.opened()
-	// RFC 5321 4.5.3.2.7 wants 5 minutes; under stress, as Postfix, less by choice.
-	s.stressed = len(srv.sessions)*10 >= s.set.Limits.Connections*9
+	srv.stress.Store(len(srv.sessions)*10 >= s.set.Limits.Connections*9)
 	return nil
 }
 
 func (srv *Server) dropSession(s *session) {
 	srv.mu.Lock()
 	delete(srv.sessions, s)
+	srv.stress.Store(len(srv.sessions)*10 >= s.set.Limits.Connections*9)
 	if s.network.IsValid() {
 		if srv.networks[s.network]--; srv.networks[s.network] == 0 {
 			delete(srv.networks, s.network)

@@ -48,8 +48,7 @@ type session struct {
 	errors    int            // refused commands since the last accepted message
 	cause     string         // why the session ends; "" while it goes on
 
-	network  netip.Prefix // counted under limits.per_network
-	stressed bool
+	network netip.Prefix // counted under limits.per_network
 
 	watch watch
 	woken atomic.Bool // the server shuts down
@@ -135,7 +134,7 @@ func (s *session) queued() bool {
 // a shutdown.
 func (s *session) park() error {
 	wait := s.set.Timeouts.Idle
-	if s.stressed {
+	if s.srv.stress.Load() { // RFC 5321 4.5.3.2.7 wants 5 minutes; less by choice, as Postfix
 		wait = min(wait, stressIdle)
 	}
 	s.mu.Lock()
