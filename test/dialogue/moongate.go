@@ -60,7 +60,11 @@ func (s *program) Log() []map[string]any {
 
 // Policy replaces the policy as most editors save: a new file, renamed over the old one.
 func (s *program) Policy(text string, broken bool) error {
-	live, refused := len(s.Process.Log(moongate.PolicyLive)), len(s.Process.Log(moongate.PolicyRefused))
+	says := moongate.PolicyLive
+	if broken {
+		says = moongate.PolicyRefused
+	}
+	before := s.Process.Count(says)
 	path := filepath.Join(s.Dir, policyFile)
 	tmp := filepath.Join(filepath.Dir(path), ".10-policy.lua.new")
 	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
@@ -69,14 +73,10 @@ func (s *program) Policy(text string, broken bool) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	msg, before := moongate.PolicyLive, live
-	if broken {
-		msg, before = moongate.PolicyRefused, refused
-	}
 	deadline := time.Now().Add(patience)
-	for len(s.Process.Log(msg)) <= before {
+	for s.Process.Count(says) <= before {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the log has no new line %q", msg)
+			return fmt.Errorf("the log has no new line %q", says)
 		}
 		time.Sleep(2 * time.Millisecond) // between two looks at the log
 	}

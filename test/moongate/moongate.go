@@ -405,8 +405,18 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// What the log says when a policy has been read again.
-const (
-	PolicyLive    = "policy loaded"
-	PolicyRefused = "policy refused"
+// What the log says when a policy has been read again: it is live (a new one, or the one that served all
+// along, after a broken one was taken back), or it was refused and the old one stays.
+var (
+	PolicyLive    = []string{"policy loaded", "policy as it serves"}
+	PolicyRefused = []string{"policy refused"}
 )
+
+// Count says how many lines with one of these messages the log has.
+func (p *Process) Count(msgs []string) int {
+	n := 0
+	for _, m := range msgs {
+		n += len(p.Log(m))
+	}
+	return n
+}
