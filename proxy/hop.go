@@ -123,8 +123,7 @@ func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
 // Probe dials once, to learn the keywords and to tell the breaker. Call it at
 // start; that the upstream cannot be reached then is no reason not to start.
 func (h *Hop) Probe(ctx context.Context) error {
-	f := &policy.Facts{}
-	c, err := h.dial(ctx, f)
+	c, err := h.dial(ctx, nil)
 	if err != nil {
 		return err
 	}

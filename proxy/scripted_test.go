@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"go.uber.org/goleak"
 
 	"github.com/moongate/moongate/policy"
@@ -22,6 +23,7 @@ import (
 //	S: text    say it (with CR LF; lines in a row go out in one write)
 //	R: text    say it without a line end, \r and \n spelled so
 //	C: text    hear exactly this line
+//	proxy ADDR hear a PROXY header for that client (or "proxy local")
 //	hang       say nothing more, until the other side closes
 //	close      close now
 //	reset      close with a reset
@@ -144,6 +146,12 @@ func (s *scripted) play(c net.Conn, n int, script string) {
 			return
 		case "wait":
 			<-s.gate(arg)
+		case "proxy":
+			h, err := proxyproto.Read(r)
+			if err != nil || h.Command.IsLocal() != (arg == "local") || !h.Command.IsLocal() && h.SourceAddr.String() != arg {
+				s.t.Errorf("connection %d: heard %+v (%v), want PROXY %s", n+1, h, err, arg)
+				return
+			}
 		case "body":
 			rest, _ := io.ReadAll(r)
 			got := decodeIn(s.t, newDecoder(bareReject, 0), string(rest))

@@ -1,0 +1,47 @@
+package proxy
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/moongate/moongate/policy"
+)
+
+var (
+	errNoXClient   = errors.New("upstream does not offer XCLIENT to us (smtpd_authorized_xclient_hosts)")
+	errXClient     = errors.New("XCLIENT refused")
+	errNoAttribute = errors.New("upstream's XCLIENT knows no ADDR")
+)
+
+// xclientArg makes the one XCLIENT command that carries a client's identity:
+// Postfix resets what a command does not carry. NAME is never absent, else
+// Postfix would log the client as localhost. A value cannot become another
+// attribute: see xtext.
+func xclientArg(f *policy.Facts, offered string) (string, error) {
+	if !hasWord(offered, "ADDR") {
+		return "", errNoAttribute
+	}
+	attrs := [][2]string{
+		{"ADDR", xaddr(f.Remote)},
+		{"PORT", xport(f.Remote)},
+		{"NAME", f.PTR},
+		{"REVERSE_NAME", f.PTR},
+		{"LOGIN", f.User},
+		{"DESTADDR", xaddr(f.Local)},
+		{"DESTPORT", xport(f.Local)},
+	}
+	var b strings.Builder
+	for _, a := range attrs {
+		if hasWord(offered, a[0]) {
+			b.WriteString(" " + a[0] + "=" + xtext(a[1]))
+		}
+	}
+	return b.String()[1:], nil
+}
+
+// xclientFault reports whether a refusal of XCLIENT says that we may not use it
+// or that it is not understood: then the upstream does not know the client, and
+// it is no verdict on him. docs/mail.md 20.
+func xclientFault(r policy.Reply) bool {
+	return r.Code >= 500 && r.Code <= 503 || r.Code == 550 && r.Status == policy.Status{5, 7, 0}
+}
