@@ -1,0 +1,183 @@
+package milter_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moongate/moongate/milter"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/policytest"
+	"github.com/moongate/moongate/test/postfix"
+)
+
+// notes is a rule at some hooks that writes down who the client is.
+type notes struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (n *notes) rules(hooks ...policy.Hook) (rules []*policy.Rule) {
+	for _, h := range hooks {
+		rules = append(rules, policytest.Rule(h, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+			line := fmt.Sprintf("%s %s %s", ev.Hook, s.ClientName(), s.Helo)
+			if s.TLS != nil {
+				line += " " + s.TLS.Version
+			}
+			n.mu.Lock()
+			n.seen = append(n.seen, line)
+			n.mu.Unlock()
+			return policy.Verdict{}, nil
+		}))
+	}
+	return rules
+}
+
+func (n *notes) want(t *testing.T, want ...string) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Equal(n.seen, want) {
+		t.Errorf("the rules saw\n\t%s\nwant\n\t%s", strings.Join(n.seen, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// With XCLIENT Postfix says that the client is another one: all that was known
+// of the first is gone.
+func TestXClientFromPostfix(t *testing.T) {
+	p := serve(t)
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, XClient: true})
+	var n notes
+	p.use(n.rules(policy.Connect, policy.Mail)...)
+	c := dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO proxy.example")
+	c.want("220", "XCLIENT NAME=client.example ADDR=192.0.2.9 PORT=2525")
+	c.want("250", "EHLO client.example")
+	c.want("250", "MAIL FROM:<a@example.net>")
+	c.want("221", "QUIT")
+	c = dial(t, mta.Addr) // one session may do so once
+	c.reply()
+	c.want("220", "XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::9")
+	c.want("250", "HELO six.example")
+	c.want("250", "MAIL FROM:<a@example.net>")
+	c.want("221", "QUIT")
+	n.want(t, "connect unknown[127.0.0.1] ", "connect client.example[192.0.2.9] ", "mail client.example[192.0.2.9] client.example",
+		"connect unknown[127.0.0.1] ", "connect unknown[2001:db8::9] ", "mail unknown[2001:db8::9] six.example")
+}
+
+// Behind STARTTLS the rules know of it, and of the new EHLO.
+func TestStartTLSFromPostfix(t *testing.T) {
+	p := serve(t)
+	cert := certificate(t)
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, Smtpd: map[string]string{
+		"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": cert, "smtpd_tls_loglevel": "1",
+	}})
+	var n notes
+	p.use(n.rules(policy.Helo, policy.Mail)...)
+	c := dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO one.example")
+	c.want("220", "STARTTLS")
+	secure := tls.Client(c.c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // our own certificate
+	c.c, c.r = secure, bufio.NewReader(secure)
+	c.want("250", "EHLO two.example")
+	c.want("250", "MAIL FROM:<a@example.net>")
+	c.want("221", "QUIT")
+	n.want(t, "helo unknown[127.0.0.1] one.example", "helo unknown[127.0.0.1] two.example TLSv1.2", "mail unknown[127.0.0.1] two.example TLSv1.2")
+}
+
+// certificate writes key and certificate into a file that Postfix can read.
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mta.example.org"}, NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})...)
+	path := t.TempDir() + "/cert.pem"
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Over a unix socket that only Postfix's group may open; and when the server
+// is gone, in the middle of a session, the client is asked to come again and
+// nothing passes unjudged.
+func TestUnixSocketFromPostfix(t *testing.T) {
+	if why := postfix.Missing(); why != "" {
+		t.Skip(why)
+	}
+	dir, err := os.MkdirTemp("", "milter-") // t.TempDir is closed to Postfix
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	socket := milter.Socket{Address: "unix:" + dir + "/s", Group: "postfix"}
+	env, _ := policytest.Env(policy.Milter, policytest.Always(policy.Rcpt, policytest.Reject("not here")))
+	serveOn := func() (*milter.Server, net.Listener, chan error) {
+		l, err := socket.Listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, done := &milter.Server{Env: env}, make(chan error, 1)
+		go func() { done <- srv.Serve(l) }()
+		return srv, l, done
+	}
+	srv, _, done := serveOn()
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"unix:" + dir + "/s"}})
+	c := dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO one.example")
+	c.want("250", "MAIL FROM:<a@example.net>")
+	c.want("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	srv.Close()
+	<-done
+	c.want("451 4.7.1", "RCPT TO:<b@example.org>")
+	c = dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO one.example")
+	c.want("451 4.7.1", "MAIL FROM:<a@example.net>")
+
+	srv, _, done = serveOn()
+	c = dial(t, mta.Addr)
+	c.reply()
+	c.want("250", "EHLO one.example")
+	c.want("250", "MAIL FROM:<a@example.net>")
+	c.want("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	c.want("221", "QUIT")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	<-done
+}
