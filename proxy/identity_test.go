@@ -15,7 +15,7 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
-func addrPort(s string) netip.AddrPort {
+func addrOf(s string) netip.AddrPort {
 	if s == "" {
 		return netip.AddrPort{}
 	}
@@ -34,7 +34,7 @@ func TestProxyHeader(t *testing.T) {
 		{"[2001:db8::7]:4711", "", "[2001:db8::7]:4711", "[::]:0"},
 		{"[fe80::1%eth0]:4711", "[fe80::2%eth0]:25", "[fe80::1]:4711", "[fe80::2]:25"},
 	} {
-		f := &policy.Facts{Remote: addrPort(tc.remote), Local: addrPort(tc.local), Stranger: true}
+		f := &policy.Facts{Remote: addrOf(tc.remote), Local: addrOf(tc.local), Stranger: true}
 		b, err := proxyHeader(f)
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +66,7 @@ func TestProxyHeader(t *testing.T) {
 
 func TestXClientArg(t *testing.T) {
 	const all = "NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT"
-	full := &policy.Facts{Remote: addrPort("192.0.2.7:4711"), Local: addrPort("198.51.100.1:25"), PTR: "c.example", User: "joe@example.org", Stranger: true}
+	full := &policy.Facts{Remote: addrOf("192.0.2.7:4711"), Local: addrOf("198.51.100.1:25"), PTR: "c.example", User: "joe@example.org", Stranger: true}
 	for _, tc := range []struct {
 		offered string
 		f       *policy.Facts
@@ -74,9 +74,9 @@ func TestXClientArg(t *testing.T) {
 	}{
 		{all, full, "ADDR=192.0.2.7 PORT=4711 NAME=c.example REVERSE_NAME=c.example LOGIN=joe@example.org DESTADDR=198.51.100.1 DESTPORT=25"},
 		{"name addr", full, "ADDR=192.0.2.7 NAME=c.example"},
-		{all, &policy.Facts{Remote: addrPort("[2001:db8::7]:1")}, "ADDR=IPV6:2001:db8::7 PORT=1 NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE] DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]"},
+		{all, &policy.Facts{Remote: addrOf("[2001:db8::7]:1")}, "ADDR=IPV6:2001:db8::7 PORT=1 NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE] DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]"},
 		{all, &policy.Facts{}, "ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE] DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]"},
-		{"ADDR LOGIN NAME", &policy.Facts{Remote: addrPort("192.0.2.7:1"), User: "joe ADDR=127.0.0.1\r\nRCPT TO:<a>", PTR: strings.Repeat("p", 256)},
+		{"ADDR LOGIN NAME", &policy.Facts{Remote: addrOf("192.0.2.7:1"), User: "joe ADDR=127.0.0.1\r\nRCPT TO:<a>", PTR: strings.Repeat("p", 256)},
 			"ADDR=192.0.2.7 NAME=[UNAVAILABLE] LOGIN=joe+20ADDR+3D127.0.0.1+0D+0ARCPT+20TO:<a>"},
 	} {
 		if got, err := xclientArg(tc.f, tc.offered); err != nil || got != tc.want {
