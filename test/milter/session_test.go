@@ -60,7 +60,7 @@ func (n *notes) want(t *testing.T, want ...string) {
 // of the first is gone.
 func TestXClientFromPostfix(t *testing.T) {
 	p := serve(t)
-	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, XClient: true})
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, XClient: true, Main: map[string]string{"inet_protocols": "all"}})
 	var n notes
 	p.use(n.rules(policy.Connect, policy.Mail)...)
 	c := dial(t, mta.Addr)
