@@ -1,0 +1,157 @@
+package test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/moongate/moongate/test/moongate"
+	"github.com/moongate/moongate/test/netns"
+	"github.com/moongate/moongate/test/postfix"
+	"github.com/moongate/moongate/test/relay"
+)
+
+// forms are the ways in which a stock Postfix that trusts the client can be talked into sending mail to
+// victim@ext.example: each was delivered outside when 127.0.0.1 asked for it.
+var forms = []string{
+	`<victim%ext.example@example.org>`,
+	`<"victim@ext.example"@example.org>`,
+	`<"victim%ext.example"@example.org>`,
+	`<ext.example!victim@example.org>`,
+	`<"ext.example!victim"@example.org>`,
+	`<victim@ext.example@example.org>`,
+	`<@example.org:victim@ext.example>`,
+	`<@example.org,@example.org:victim@ext.example>`,
+	`<victim%ext.example>`,
+	`<"victim@ext.example">`,
+	`<victim%ext.example@[127.0.0.1]>`,
+	`<victim%ext.example@localhost>`,
+	`<victim%ext.example@mta.example.org>`,
+	`<victim@[127.0.0.1]>`,
+	`<victim@[192.0.2.1]>`,
+	`<victim@ext.example>`,
+	`<victim@ext.example.>`,
+	`<victim@EXAMPLE.ORG.ext.example>`,
+	`<victim>`,
+	`<"victim ext.example"@example.org>`,
+	`<"a\@ext.example"@example.org>`,
+	`<"victim\@ext.example"@example.org>`,
+	`<victim%ext.example%x@example.org>`,
+	`<victim@example.org@ext.example>`,
+}
+
+// TestStrangers offers each relay form from a client with a public address. With the identities that
+// leave the upstream in the dark, none may even reach it.
+func TestStrangers(t *testing.T) {
+	if why := postfix.Missing(); why != "" {
+		t.Skip(why)
+	}
+	moongate.Binary(t, true) // there is no need to build it a second time in there
+	if netns.Outside(t, "192.0.2.1/32") {
+		return
+	}
+	for _, identity := range []string{"none", "xforward"} {
+		t.Run(identity, func(t *testing.T) {
+			mta := postfix.Start(t, postfix.Options{XForward: true})
+			wire := relay.Start(t, mta.Addr)
+			p := moongate.Start(t, moongate.Options{
+				Upstream: wire.Addr,
+				Config: strings.NewReplacer(`address = "127.0.0.1:0"
+
+[upstream]`, `address = "0.0.0.0:0"
+
+[upstream]`, `address = "{upstream}"`, `address = "{upstream}"
+identity = "`+identity+`"`).Replace(moongate.Default),
+			})
+			addr := strings.Replace(p.Addr, "[::]", "127.0.0.1", 1)
+			addr = strings.Replace(addr, "0.0.0.0", "127.0.0.1", 1)
+			s := connect(t, addr, "192.0.2.1").greet()
+			s.must("MAIL FROM:<a@example.com>", 250)
+			for i, form := range forms {
+				if i > 0 && i%10 == 0 { // a session that is refused too often is shown the door
+					s.Close()
+					s = connect(t, addr, "192.0.2.1").greet()
+					s.must("MAIL FROM:<a@example.com>", 250)
+				}
+				code, text := s.say("RCPT TO:" + form)
+				if code/100 != 5 {
+					t.Errorf("%s: %q", form, text)
+				}
+			}
+			s.must("RCPT TO:<b@example.org>", 250)
+			s.must("RCPT TO:<postmaster>", 250)
+			s.must("DATA", 354)
+			s.must(head("stranger")+"\r\nbody\r\n.", 250)
+			s.must("QUIT", 221)
+			for _, sent := range wire.Sent() {
+				if strings.Contains(string(sent), "ctim") || strings.Contains(string(sent), "ext.example") {
+					t.Errorf("the upstream was told of it:\n%s", sent)
+				}
+			}
+			msgs := mta.Messages(1)
+			if out := mta.Outside.Messages(); len(out) != 0 || len(msgs) != 1 {
+				t.Errorf("%d messages went outside, %d inside", len(out), len(msgs))
+			}
+			if len(p.Log("refuse")) < len(forms) {
+				t.Errorf("%d refusals in the log, want %d", len(p.Log("refuse")), len(forms))
+			}
+		})
+	}
+}
+
+// TestRelayControl offers the forms to the Postfix itself from an address that it trusts: some must be
+// delivered outside, or TestStrangers proves nothing.
+func TestRelayControl(t *testing.T) {
+	mta := postfix.Start(t, postfix.Options{})
+	n := 0
+	for _, form := range forms {
+		s := connect(t, mta.Addr, "").greet()
+		s.must("MAIL FROM:<a@example.com>", 250)
+		if code, _ := s.say("RCPT TO:" + form); code == 250 {
+			s.must("DATA", 354)
+			s.must(head("control")+"\r\n.", 250)
+			n++
+		}
+		s.must("QUIT", 221)
+	}
+	mta.Settle()
+	out := len(mta.Outside.Messages())
+	t.Logf("of %d forms Postfix takes %d and sends %d outside", len(forms), n, out)
+	if out < 8 {
+		t.Errorf("Postfix sends only %d of the forms outside", out)
+	}
+}
+
+// TestRefusesToStart looks at configurations that must not run: exit code 78, and the reason.
+func TestRefusesToStart(t *testing.T) {
+	public := strings.Replace(moongate.Default, `address = "127.0.0.1:0"`, `address = "0.0.0.0:0"`, 1)
+	for _, tc := range []struct {
+		name, config string
+		files        map[string]string
+		says         []string
+	}{
+		{"an open relay", strings.Replace(public, `domains = ["example.org"]`, "", 1), nil, []string{"moongate.toml:", "domains"}},
+		{"an unknown key", "hostnam = 'x'\n" + moongate.Default, nil, []string{"moongate.toml:1:1", "hostnam", "hostname"}},
+		{"no TOML", "hostname = \n", nil, []string{"moongate.toml:1"}},
+		{"a wrong value", strings.Replace(moongate.Default, "[upstream]", "[upstream]\nidentity = \"nobody\"", 1), nil, []string{"moongate.toml:", "identity", "nobody"}},
+		{"a broken policy", moongate.Default, map[string]string{"scripts/10-a.lua": "on.rctp(function(msg) end)\n"}, []string{"10-a.lua:1:", "rctp", "rcpt"}},
+		{"no rules", moongate.Default, map[string]string{"scripts/10-a.lua": "-- nothing\n"}, []string{"allow_empty"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := moongate.Write(t, moongate.Options{Config: tc.config, Files: tc.files, Upstream: "127.0.0.1:1"})
+			for _, command := range []string{"serve", "check"} {
+				code, out := moongate.Run(t, dir, command, "-c", "moongate.toml")
+				if code != 78 {
+					t.Errorf("%s: exit code %d, want 78:\n%s", command, code, out)
+				}
+				for _, s := range tc.says {
+					if !strings.Contains(out, s) {
+						t.Errorf("%s does not say %q:\n%s", command, s, out)
+					}
+				}
+			}
+		})
+	}
+	if code, out := moongate.Run(t, t.TempDir(), "serve", "-c", "none.toml"); code != 78 || !strings.Contains(out, "none.toml") {
+		t.Errorf("no file: exit code %d:\n%s", code, out)
+	}
+}
