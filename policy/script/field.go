@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"io"
 	"mime"
 	"net/mail"
 	"strings"
@@ -19,11 +20,17 @@ func fieldBody(name, value string, utf8ok bool) (string, error) {
 	if i := strings.IndexAny(value, "\r\n\x00"); i >= 0 {
 		return "", fmt.Errorf("the value of %s holds the control character %q", clip(name, 80), value[i])
 	}
+	if len(value) > maxValue {
+		return "", fmt.Errorf("the value of %s has more than 64 KiB", clip(name, 80))
+	}
 	if !ascii(value) && !(utf8ok && utf8.ValidString(value)) {
 		value = encode(name, value)
 	}
 	return fold(len(name)+1, value), nil
 }
+
+// maxValue is the longest value that a script may write.
+const maxValue = 64 << 10
 
 func ascii(s string) bool {
 	for i := 0; i < len(s); i++ {
@@ -99,6 +106,26 @@ func fold(used int, value string) string {
 	return b.String()
 }
 
+// nameless reads addresses; whatever charset the names beside them claim.
+var nameless = mail.AddressParser{WordDecoder: &mime.WordDecoder{
+	CharsetReader: func(_ string, r io.Reader) (io.Reader, error) { return r, nil },
+}}
+
+// mark stands for an octet that is no ASCII: an address that holds it is none.
+const mark = "=8bit="
+
+func marked(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x80 {
+			b.WriteByte(s[i])
+		} else {
+			b.WriteString(mark)
+		}
+	}
+	return b.String()
+}
+
 // headerFrom is the one address of the one From field, and the zero Path if
 // there is none, more than one, or what cannot be read for sure.
 func headerFrom(h *message.Header) policy.Path {
@@ -106,9 +133,12 @@ func headerFrom(h *message.Header) policy.Path {
 		return policy.Path{}
 	}
 	f, _ := h.Get("From", 1)
-	p := mail.AddressParser{WordDecoder: &decoder}
-	list, err := p.ParseList(f.Value())
-	if err != nil || len(list) != 1 {
+	value := f.Value()
+	list, err := nameless.ParseList(value)
+	if err != nil && !ascii(value) { // raw 8-bit in a name is in daily use
+		list, err = nameless.ParseList(marked(value))
+	}
+	if err != nil || len(list) != 1 || strings.Contains(list[0].Address, mark) {
 		return policy.Path{}
 	}
 	path, err := policy.NewPath(quoted(list[0].Address), true)

@@ -42,6 +42,9 @@ var jsonLibrary = &library{name: "json", doc: "JSON, RFC 8259.", functions: []*f
 func (x *state) decodeJSON(L *glua.LState, text string) (glua.LValue, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	v, err := x.jsonValue(L, d, 0)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -55,9 +58,6 @@ func (x *state) decodeJSON(L *glua.LState, text string) (glua.LValue, error) {
 func (x *state) jsonValue(L *glua.LState, d *json.Decoder, depth int) (glua.LValue, error) {
 	t, err := d.Token()
 	if err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
 		return nil, err
 	}
 	x.Meter.Charge(20)
