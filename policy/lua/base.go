@@ -56,7 +56,11 @@ func baseAssert(L *glua.LState) int {
 
 // baseError adds the position where it was called; its level says whose line is named.
 func baseError(L *glua.LState) int {
-	L.Error(L.Get(1), L.OptInt(2, 1))
+	level := max(optInt(L, 2, 1), 0)
+	if level > 0 {
+		level++ // gopher-lua counts this function too, but takes 1 and 2 for the same
+	}
+	L.Error(L.Get(1), level)
 	return 0
 }
 

@@ -60,7 +60,7 @@ func (s *State) fault(rcv any) *Error {
 	switch v := rcv.(type) {
 	case *glua.ApiError:
 		e.Text = errorText(v.Object)
-		if v.Type == glua.ApiErrorPanic || strings.HasPrefix(e.Text, goPanicText) {
+		if v.Type == glua.ApiErrorPanic {
 			e.Kind = Panic
 		}
 	case *goPanic:
@@ -160,5 +160,10 @@ func (s *State) splitPosition(text string) (file string, line int, rest string, 
 	return "", 0, "", false
 }
 
-// trace is the Go stack, for a panic that is our bug.
-func (s *State) trace() string { return string(debug.Stack()) }
+// text describes a value that may be a string.
+func text(v glua.LValue) string {
+	if s, ok := textOf(v); ok {
+		return s
+	}
+	return v.String()
+}

@@ -12,7 +12,7 @@ func run(t testing.TB, src string) (string, error) {
 	t.Helper()
 	chunk, problems := Compile("t.lua", []byte(src), &Names{Mutable: true})
 	if Refuses(problems) {
-		t.Fatalf("%s\n%s", src, problems[0].Render())
+		t.Fatalf("%.80q: %s", src, problems[0].Error())
 	}
 	s := NewState()
 	defer s.Close()
@@ -22,13 +22,6 @@ func run(t testing.TB, src string) (string, error) {
 		return "", err
 	}
 	return text(v), nil
-}
-
-func text(v glua.LValue) string {
-	if s, ok := textOf(v); ok {
-		return s
-	}
-	return v.String()
 }
 
 // function gives v if it is a Lua function.

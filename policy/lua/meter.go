@@ -38,7 +38,8 @@ type Meter struct {
 	deadline   time.Time
 	ctx        context.Context
 	stop       *stop
-	nest       int // pcalls within pcalls
+	nest       int  // pcalls within pcalls
+	raised     bool // what ended the innermost pcall was a Lua error, not a Go panic
 	state      *State
 }
 
@@ -83,9 +84,9 @@ func (m *Meter) Reset(b Budget, deadline time.Time, ctx context.Context) {
 	}
 	m.budget, m.left, m.bytes = b, b.Instructions, b.Bytes
 	m.every = slowEvery
-	m.next = m.left - m.every
+	m.next = max(m.left-m.every, 0)
 	m.deadline, m.ctx = deadline, ctx
-	m.stop, m.nest = nil, 0
+	m.stop, m.nest, m.raised = nil, 0, false
 }
 
 // Context is the caller's own context, for code that waits. It is never nil.

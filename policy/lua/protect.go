@@ -2,6 +2,7 @@ package lua
 
 import (
 	"errors"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -13,9 +14,8 @@ const (
 	maxProtect = 32
 	// protectCost is what a pcall is worth in instructions: it makes a small VM.
 	protectCost = 300
-	// goPanicText begins what gopher-lua makes of a Go panic in a host function.
-	goPanicText = "runtime error: "
-	applyName   = "(pcall)"
+	// applyName is the file that errors without a line of the script seem to come from.
+	applyName = "(pcall)"
 )
 
 // goPanic carries a Go panic out of the VM, past every pcall: it is our bug and no script may hide it.
@@ -23,7 +23,7 @@ type goPanic struct{ text, stack string }
 
 // protect calls fn with args on a thread of its own. gopher-lua's own pcall closes the upvalues of frames that are
 // still running (issue #448) and catches spent budgets; a thread has its own upvalues, and a stopped meter is raised again.
-func protect(L *glua.LState, fn *glua.LFunction, args []glua.LValue) (ok bool, vals []glua.LValue) {
+func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals []glua.LValue) {
 	m := MeterOf(L)
 	if m.nest >= maxProtect {
 		L.RaiseError("pcall within pcall more than %d levels deep", maxProtect)
@@ -37,9 +37,13 @@ func protect(L *glua.LState, fn *glua.LFunction, args []glua.LValue) (ok bool, v
 		cancel() // of the derived context, which would escape the meter
 	}
 	th.SetContext(m)
+	s := m.state
 	m.nest++
-	state, err, vals := L.Resume(th, fn, args...)
+	m.raised = false
+	state, err, vals := L.Resume(th, L.NewFunctionFromProto(applyProto()), append([]glua.LValue{s.enter, fn}, args...)...)
+	raised := m.raised
 	m.nest--
+	m.raised = false
 	if state != glua.ResumeError {
 		return true, vals
 	}
@@ -48,19 +52,28 @@ func protect(L *glua.LState, fn *glua.LFunction, args []glua.LValue) (ok bool, v
 	if errors.As(err, &api) {
 		obj = api.Object
 	}
-	if s, isText := obj.(glua.LString); isText {
-		if s == overflowPanic {
-			return false, []glua.LValue{glua.LString(overflowText)}
-		}
-		if strings.HasPrefix(string(s), goPanicText) {
-			panic(&goPanic{text: string(s), stack: StateOf(L).trace()})
-		}
-		obj = glua.LString(strings.TrimPrefix(string(s), applyName+":1: ")) // pcall(error, "x"): no line raised it
+	switch {
+	case !raised && obj == glua.LString(overflowPanic):
+		obj = glua.LString(overflowText)
+	case !raised:
+		panic(&goPanic{text: text(obj), stack: string(debug.Stack())})
 	}
 	if m.stop != nil {
 		L.Error(obj, 0)
 	}
+	if s, ok := obj.(glua.LString); ok { // pcall(error, "x"): no line of the script raised it
+		obj = glua.LString(strings.TrimPrefix(string(s), applyName+":1: "))
+	}
 	return false, []glua.LValue{obj}
+}
+
+// enter is the first thing a thread does: Resume gave it a Panic of its own, which does not tell a Lua error from a Go panic.
+func enter(L *glua.LState) int {
+	L.Panic = func(L *glua.LState) {
+		MeterOf(L).raised = true
+		raise(L)
+	}
+	return 0
 }
 
 func basePCall(L *glua.LState) int {
@@ -95,21 +108,17 @@ func baseXPCall(L *glua.LState) int {
 	return pushResults(L, ok, vals)
 }
 
-// callee gives what argument 1 calls and the arguments from 2 to n. Builtins and callable tables go through a Lua function, for
-// a thread has to begin with one.
-func callee(L *glua.LState, n int) (*glua.LFunction, []glua.LValue) {
-	args := make([]glua.LValue, 0, n)
-	for i := 1; i <= n; i++ {
-		args = append(args, L.Get(i))
-	}
-	fn, ok := args[0].(*glua.LFunction)
-	if ok && !fn.IsG {
-		return fn, args[1:]
-	}
-	if !ok && L.GetMetaField(args[0], "__call") == glua.LNil {
+// callee gives what can be called in argument 1, or nil, and the arguments from 2 to n.
+func callee(L *glua.LState, n int) (glua.LValue, []glua.LValue) {
+	fn := L.Get(1)
+	if fn.Type() != glua.LTFunction && L.GetMetaField(fn, "__call") == glua.LNil {
 		return nil, nil
 	}
-	return L.NewFunctionFromProto(applyProto()), args
+	args := make([]glua.LValue, 0, n)
+	for i := 2; i <= n; i++ {
+		args = append(args, L.Get(i))
+	}
+	return fn, args
 }
 
 func pushResults(L *glua.LState, ok bool, vals []glua.LValue) int {
@@ -120,9 +129,9 @@ func pushResults(L *glua.LState, ok bool, vals []glua.LValue) int {
 	return 1 + len(vals)
 }
 
-// applyProto is function(f, ...) return f(...) end, made once the package's settings of gopher-lua stand.
+// applyProto is what a thread runs: it has to begin with a Lua function. It is made once the package's settings of gopher-lua stand.
 var applyProto = sync.OnceValue(func() *glua.FunctionProto {
-	chunk, problems := Compile(applyName, []byte("return function(f, ...) return f(...) end"), nil)
+	chunk, problems := Compile(applyName, []byte("return function(enter, f, ...) enter() return f(...) end"), nil)
 	if Refuses(problems) {
 		panic(problems[0].Error())
 	}

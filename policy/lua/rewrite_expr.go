@@ -75,7 +75,8 @@ func (p *pass) expr(e ast.Expr) ast.Expr {
 // concatOperands is how many operands one call takes; each needs a register and a function has 200.
 const concatOperands = 40
 
-// concat flattens a .. (b .. c), which is how the operator groups, into calls of few operands.
+// concat flattens a .. (b .. c), which is how the operator groups, into one call. Of more operands than a call takes the
+// left ones are joined first, so that registers do not add up; only a __concat could tell.
 func (p *pass) concat(x *ast.StringConcatOpExpr) ast.Expr {
 	var args []ast.Expr
 	var e ast.Expr = x
@@ -88,9 +89,9 @@ func (p *pass) concat(x *ast.StringConcatOpExpr) ast.Expr {
 		e = c.Rhs
 	}
 	args = append(args, one(p.expr(e)))
-	for len(args) > concatOperands { // the right end first: the operator is right associative
-		cut := len(args) - concatOperands
-		args = append(args[:cut:cut], hidden(hiddenConcat, x, args[cut:]...))
+	for len(args) > concatOperands {
+		head := hidden(hiddenConcat, x, args[:concatOperands:concatOperands]...)
+		args = append([]ast.Expr{head}, args[concatOperands:]...)
 	}
 	return hidden(hiddenConcat, x, args...)
 }
