@@ -97,20 +97,23 @@ func (s *Session) ruleStage(ev *Event, end time.Time) Verdict {
 	if ev.Hook == Helo {
 		s.delayed[1] = Verdict{}
 	}
+	var delay time.Duration // of rules without a verdict: return delay(5)
 	for _, r := range s.rules().At(ev.Hook) {
 		v := s.askRule(r, ev, end)
 		switch {
-		case !v.Decided():
-			continue
 		case r.Shadow:
 			continue // logged by askRule, not obeyed
+		case !v.Decided():
+			delay += v.Delay
+			continue
 		case r.At == Rcpt && ev.Hook < Rcpt && v.Refuses():
 			s.delayed[ev.Hook&1] = v // Connect is 0, Helo 1
-			return Verdict{}
+			return Verdict{Delay: delay}
 		}
+		v.Delay += delay
 		return v
 	}
-	return Verdict{}
+	return Verdict{Delay: delay}
 }
 
 // delayedVerdict gives at rcpt what connect and helo rules with at = "rcpt"

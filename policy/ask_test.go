@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -114,6 +115,21 @@ func TestThirdPolicyErrorEndsTheSession(t *testing.T) {
 		if want := i == 3; v.Close != want || (v.Reply.Code == 421) != want {
 			t.Errorf("error %d: close=%v code=%d", i, v.Close, v.Reply.Code)
 		}
+	}
+}
+
+// A rule without a verdict may still want the client to wait.
+func TestDelaysAddUp(t *testing.T) {
+	wait := pt.Always(policy.Mail, policy.Verdict{Delay: time.Second})
+	refuse := pt.Reject("no")
+	refuse.Delay = 2 * time.Second
+	env, _ := pt.Env(policy.SMTP, wait, wait, pt.Always(policy.Mail, refuse))
+	if v := begin(t, pt.Session(t, env), "a@b.example"); v.Action != policy.Reject || v.Delay != 4*time.Second {
+		t.Errorf("%v after %v", v.Action, v.Delay)
+	}
+	env, _ = pt.Env(policy.SMTP, wait)
+	if v := begin(t, pt.Session(t, env), "a@b.example"); v.Decided() || v.Delay != time.Second {
+		t.Errorf("%v after %v", v.Action, v.Delay)
 	}
 }
 
