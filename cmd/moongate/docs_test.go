@@ -133,3 +133,81 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// docs/faces.md has the tables of policy/face.go.
+func TestFacesAreDocumented(t *testing.T) {
+	const file = "../../docs/faces.md"
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := string(page)
+	yes := map[bool]string{true: " yes |", false: " |"}
+	for title, face := range map[string]*policy.Face{"SMTP door": policy.SMTP, "milter": policy.Milter} {
+		var rows strings.Builder
+		for h := range policy.Hook(policy.NumAsked) {
+			fmt.Fprintf(&rows, "| %s |", h)
+			for _, a := range []policy.Action{policy.Accept, policy.Bypass, policy.Reject, policy.Tempfail, policy.Discard, policy.Drop, policy.Quarantine} {
+				if !face.Asks(h) {
+					rows.WriteString(" - |")
+					continue
+				}
+				rows.WriteString(yes[face.Can(h, a)])
+			}
+			rows.WriteString("\n")
+		}
+		want = replaceTable(want, "| "+title+" |", rows.String())
+	}
+	var rows strings.Builder
+	for h := range policy.Hook(policy.NumAsked) {
+		if !policy.Milter.Asks(h) || !policy.SMTP.CanEdit(h, policy.AddHeader) {
+			continue
+		}
+		fmt.Fprintf(&rows, "| %s |", h)
+		for _, kinds := range [][]policy.EditKind{{policy.AddHeader, policy.InsertHeader}, {policy.ChangeHeader, policy.RemoveHeader},
+			{policy.SetSender}, {policy.AddRcpt}, {policy.RemoveRcpt, policy.ReplaceRcpt}, {policy.ReplaceBody}} {
+			can := true
+			for _, k := range kinds {
+				can = can && policy.SMTP.CanEdit(h, k)
+				if policy.SMTP.CanEdit(h, k) != policy.Milter.CanEdit(h, k) {
+					t.Errorf("%s at %s differs between the faces: the page says that it does not", k, h)
+				}
+			}
+			rows.WriteString(yes[can])
+		}
+		rows.WriteString("\n")
+	}
+	want = replaceTable(want, "| | add_header", rows.String())
+
+	if want == string(page) {
+		return
+	}
+	if !*update {
+		t.Fatal("docs/faces.md is not what policy/face.go says; go test ./cmd/moongate -run Documented -update mends it")
+	}
+	if err := os.WriteFile(file, []byte(want), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replaceTable replaces the rows of the table whose head line begins so.
+func replaceTable(page, head, rows string) string {
+	var out strings.Builder
+	state := 0 // 1: the line under the head comes, 2: rows come
+	for line := range strings.Lines(page) {
+		switch {
+		case strings.HasPrefix(line, head):
+			state = 1
+		case state == 1:
+			state = 2
+			out.WriteString(line + rows)
+			continue
+		case state == 2 && strings.HasPrefix(line, "|"):
+			continue
+		default:
+			state = 0
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
