@@ -12,6 +12,7 @@ import (
 // once made. A nil Caps has none.
 type Caps struct {
 	list []capability
+	size int64 // of SIZE; it is asked for again and again while a body comes in
 }
 
 type capability struct {
@@ -34,7 +35,7 @@ func parseCaps(r policy.Reply) *Caps {
 		}
 		key = strings.ToUpper(key)
 		if !c.Has(key) {
-			c.list = append(c.list, capability{key, strings.TrimSpace(args)})
+			c.add(key, strings.TrimSpace(args))
 		}
 	}
 	return c
@@ -67,12 +68,20 @@ func (c *Caps) Arg(key string) (arg string, ok bool) {
 // Size returns the SIZE limit in octets; 0 means that there is none or that it
 // is not told. RFC 1870 3.
 func (c *Caps) Size() int64 {
-	arg, _ := c.Arg("SIZE")
-	n, err := strconv.ParseInt(arg, 10, 64)
-	if err != nil || n < 0 {
+	if c == nil {
 		return 0
 	}
-	return n
+	return c.size
+}
+
+// add appends a keyword.
+func (c *Caps) add(key, args string) {
+	c.list = append(c.list, capability{key, args})
+	if key == "SIZE" && args != "" {
+		if n, err := strconv.ParseInt(args, 10, 64); err == nil && n > 0 {
+			c.size = n
+		}
+	}
 }
 
 // Lines returns the keywords as EHLO lines, in order.
@@ -100,7 +109,7 @@ next:
 	for _, k := range all[0].list {
 		if k.key == "SIZE" {
 			if size, ok := smallest(all); ok {
-				out.list = append(out.list, capability{"SIZE", size})
+				out.add("SIZE", size)
 			}
 			continue
 		}
@@ -118,7 +127,7 @@ next:
 		if k.args != "" && len(args) == 0 {
 			continue
 		}
-		out.list = append(out.list, capability{k.key, strings.Join(args, " ")})
+		out.add(k.key, strings.Join(args, " "))
 	}
 	return out
 }
