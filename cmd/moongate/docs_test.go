@@ -22,8 +22,9 @@ import (
 )
 
 var (
-	luaBlock = regexp.MustCompile("(?s)```lua\n(.*?)```")
-	link     = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	luaBlock  = regexp.MustCompile("(?s)```lua\n(.*?)```")
+	tomlBlock = regexp.MustCompile("(?s)```toml\n(.*?)```")
+	link      = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 )
 
 // pages are the README and everything in docs.
@@ -71,6 +72,27 @@ func TestExamplesLoad(t *testing.T) {
 	}
 	if count < 9 {
 		t.Errorf("only %d examples were found", count)
+	}
+}
+
+// Every configuration of the documentation is one.
+func TestConfigurationsLoad(t *testing.T) {
+	count := 0
+	for file, text := range pages(t) {
+		for i, m := range tomlBlock.FindAllStringSubmatch(text, -1) {
+			count++
+			path := filepath.Join(t.TempDir(), "moongate.toml")
+			if err := os.WriteFile(path, []byte(m[1]), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			_, problems := configs.Load(path)
+			for _, problem := range problems {
+				t.Errorf("%s, configuration %d: %s", file, i+1, problem.Show())
+			}
+		}
+	}
+	if count < 4 {
+		t.Errorf("only %d configurations were found", count)
 	}
 }
 
