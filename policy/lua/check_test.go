@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -126,6 +127,14 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// TestManyProblems tells the first and how many more there are.
+func TestManyProblems(t *testing.T) {
+	_, ps := Compile("t.lua", []byte(strings.Repeat("x()\n", 5000)), nil)
+	if len(ps) != maxProblems+1 || ps[maxProblems].Error() != "t.lua: 4950 more problems" {
+		t.Errorf("%d problems, the last %v", len(ps), ps[len(ps)-1])
+	}
+}
+
 // TestMutable lets a test file keep what it likes.
 func TestMutable(t *testing.T) {
 	names := *testNames
@@ -158,7 +167,7 @@ func TestDeepSource(t *testing.T) {
 		"string calls":  "a" + strings.Repeat("''", 300_000),
 		"elseif":        "if a then " + strings.Repeat("elseif a then ", 60_000) + "end",
 		"long function": "local a\n" + strings.Repeat("a=1\n", 200_000),
-		"long loop":     "while true do\n" + strings.Repeat("a=1\n", 200_000) + "end",
+		"long loop":     "local a while true do\n" + strings.Repeat("a=1\n", 200_000) + "end",
 		"many locals":   strings.Repeat("local a\n", 300),
 		"many upvalues": manyUpvalues(),
 		"long list":     "return {" + strings.Repeat("1,", 60_000) + "}",
@@ -171,6 +180,8 @@ func TestDeepSource(t *testing.T) {
 		"open long":     "return [==[" + strings.Repeat("x", 500_000),
 		"open comment":  "--[[" + strings.Repeat("x", 500_000),
 	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		chunk, ps := Compile("t.lua", []byte(src), &Names{Mutable: true, Known: map[string][]string{"a": nil, "f": nil}})
 		if chunk != nil {
 			t.Errorf("%s: compiled", name)
@@ -179,7 +190,12 @@ func TestDeepSource(t *testing.T) {
 		if text := ps[0].Error(); len(text) > 300 || strings.Contains(text, "compiler failed") {
 			t.Errorf("%s: %.300s", name, text)
 		}
-		t.Logf("%s: %s", name, ps[0].Error())
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 400 {
+			t.Errorf("%s: took %d MB", name, used)
+		} else {
+			t.Logf("%s: %d MB, %s", name, used, ps[0].Error())
+		}
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 // open construct, so this bounds what a broken file may cost.
 const MaxSource = 1 << 20
 
+// maxProblems is how many of a file are told; the rest are counted.
+const maxProblems = 50
+
 // Chunk is one compiled file. It is never changed after Compile, so any number of states may share it.
 type Chunk struct {
 	File  string
@@ -59,6 +62,9 @@ func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []P
 		a, b := problems[i], problems[j]
 		return a.Line < b.Line || a.Line == b.Line && a.Col < b.Col
 	})
+	if n := len(problems) - maxProblems; n > 0 {
+		problems = append(problems[:maxProblems:maxProblems], Problem{File: file, Text: fmt.Sprintf("%d more problems", n)})
+	}
 	if Refuses(problems) {
 		return nil, problems
 	}
