@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -252,6 +254,42 @@ func TestMessagesPassUnchanged(t *testing.T) {
 				if err != nil || len(messages) != i+1 || messages[i] != letter || stray {
 					t.Fatalf("message %d of %d octets: %v: %q", i, len(letter), err, answers)
 				}
+			}
+		})
+	}
+}
+
+// TestTenMegabytes: a big message passes unchanged, and costs no memory that
+// grows with it.
+func TestTenMegabytes(t *testing.T) {
+	letter := "Subject: big\r\n\r\n" + strings.Repeat(strings.Repeat("0123456789abcdef", 4)+"\r\n.\r\n", 10<<20/69)
+	octets := []byte(wire(letter))
+	for name, rules := range ways {
+		t.Run(name, func(t *testing.T) {
+			u := newRecordingUpstream(t, -1)
+			srv := door(t, u, rules...)
+			u.discard = true
+			c, done := begin(t, srv)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			go func() {
+				io.WriteString(c, envelope)
+				c.Write(octets)
+				io.WriteString(c, "QUIT\r\n")
+			}()
+			c.SetReadDeadline(time.Now().Add(2 * patience))
+			answers, err := io.ReadAll(c)
+			c.Close()
+			within(t, done, "session")
+			runtime.ReadMemStats(&after)
+			if err != nil || finalCode(string(answers)) != "250" {
+				t.Fatalf("%v: %q", err, answers)
+			}
+			if messages, _, _, _ := u.got(); len(messages) != 1 || messages[0] != fmt.Sprintf("%x", sha256.Sum256([]byte(letter))) {
+				t.Fatal("the upstream has another message")
+			}
+			if used := after.TotalAlloc - before.TotalAlloc; used > 5<<20 { // the race detector makes pools forget
+				t.Errorf("%d octets were allocated on the way", used)
 			}
 		})
 	}

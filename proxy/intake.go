@@ -44,6 +44,7 @@ type intake struct {
 	way    way
 	answer *policy.Outcome // set: the rest is read and forgotten
 	size   int64
+	limit  int64 // of size
 }
 
 func newIntake(s *session) *intake {
@@ -51,7 +52,7 @@ func newIntake(s *session) *intake {
 	if s.set.RejectBare {
 		mode = bareReject
 	}
-	return &intake{s: s, dec: newDecoder(mode, s.set.Limits.Line)}
+	return &intake{s: s, dec: newDecoder(mode, s.set.Limits.Line), limit: s.limitSize()}
 }
 
 // read reads up to the final dot. After an error the connection is dead.
@@ -82,7 +83,7 @@ func (in *intake) read() error {
 // take gets the decoded octets.
 func (in *intake) take(b []byte) error {
 	in.size += int64(len(b))
-	if in.answer == nil && in.size > in.s.limitSize() {
+	if in.answer == nil && in.size > in.limit {
 		in.refuse(replyTooBig)
 	}
 	if in.answer != nil {

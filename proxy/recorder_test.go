@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -24,7 +26,8 @@ type recordingUpstream struct {
 	l net.Listener
 
 	mu       sync.Mutex
-	cut      int // close the first connection after so many octets; negative: never
+	cut      int  // close the first connection after so many octets; negative: never
+	discard  bool // keep a hash of the message only
 	messages []string
 	said     int // 250 to a dot
 	commands []string
@@ -139,23 +142,31 @@ func (u *recordingUpstream) serve(c net.Conn, cut int) {
 // dot-stuffing.
 func (u *recordingUpstream) message(r *bufio.Reader) bool {
 	var b bytes.Buffer
+	sum := sha256.New()
+	start := true
 	for {
 		line, err := r.ReadSlice('\n')
-		for err == bufio.ErrBufferFull {
-			b.Write(line)
-			line, err = r.ReadSlice('\n')
-		}
-		if err != nil {
+		if err != nil && err != bufio.ErrBufferFull {
 			return false
 		}
-		start := b.Len() == 0 || bytes.HasSuffix(b.Bytes(), crlf)
 		if start && string(line) == ".\r\n" {
 			break
+		}
+		ends := bytes.HasSuffix(line, crlf)
+		if !ends && err == nil && len(line) == 1 && !start { // CR at the end of a buffer
+			ends = bytes.HasSuffix(b.Bytes(), crlf[:1])
 		}
 		if start && line[0] == '.' {
 			line = line[1:]
 		}
-		b.Write(line)
+		sum.Write(line)
+		if !u.discard {
+			b.Write(line)
+		}
+		start = ends
+	}
+	if u.discard {
+		fmt.Fprintf(&b, "%x", sum.Sum(nil))
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
