@@ -187,10 +187,17 @@ func isOurs(target netip.Addr) bool {
 
 // checkRelay is the rule that moongate never starts as an open relay. The
 // upstream trusts us, as a stock Postfix trusts 127.0.0.1; where it cannot
-// know the client we must know whom strangers may write to.
+// judge the client we must know whom strangers may write to. With proxy and
+// xclient it judges the client itself.
 func (c *Config) checkRelay(add adder) {
+	if c.Upstream.Identity == "proxy" || c.Upstream.Identity == "xclient" {
+		return
+	}
 	if len(c.Domains) > 0 || c.bad["domains"] || c.bad["upstream.identity"] {
 		return
+	}
+	if c.Upstream.Identity == "proxy" || c.Upstream.Identity == "xclient" {
+		return // it knows the client, which every dial proves, and judges him itself
 	}
 	for i, l := range c.Listeners {
 		if l.Address != "" && !l.Address.Local() {

@@ -14,7 +14,7 @@ type Config struct {
 
 	// Domains are the recipient domains that strangers may send to. A stranger
 	// is a client whose address is in neither Networks nor loopback. Required
-	// on a public listener whose upstream cannot know the client (upstream
+	// on a public listener whose upstream cannot judge the client (upstream
 	// identity none or xforward); see "No open relay" in docs/configuration.md.
 	Domains []string `toml:"domains"`
 
@@ -66,10 +66,13 @@ type Upstream struct {
 	// Address is "host:port" or "unix:/path". Required if there is a listener.
 	Address Address `toml:"address"`
 
-	// Identity says how the client's identity travels: "none" (the upstream
-	// sees us) or "xforward" (XFORWARD before every MAIL; the upstream logs
-	// the client, but does not judge it).
-	Identity string `toml:"identity" enum:"none xforward"`
+	// Identity says how the client's identity travels: "proxy" (a PROXY v2
+	// header; advised for Postfix 3.5 and later), "xclient" (XCLIENT, where the
+	// login must travel, too), "xforward" (XFORWARD before every MAIL; the
+	// upstream logs the client, but does not judge it) or "none" (the upstream
+	// sees us). With proxy and xclient the upstream judges the client itself,
+	// and each dial proves that it knows him.
+	Identity string `toml:"identity" enum:"none xforward proxy xclient"`
 
 	// Mail says when the upstream hears MAIL: "mail", at once, or "rcpt", with
 	// the first recipient that policy let pass: what policy refuses then costs
@@ -81,7 +84,8 @@ type Upstream struct {
 	MaxConnections int `toml:"max_connections" min:"1"`
 
 	// Idle is how long an upstream connection without a transaction is kept.
-	// 0: as the identity wants it (60 s in the pool).
+	// 0: as the identity wants it (60 s in the pool, 5 s with proxy and xclient,
+	// whose connections serve one session).
 	Idle time.Duration `toml:"idle"`
 }
 

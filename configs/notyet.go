@@ -21,8 +21,6 @@ var planned = []struct{ key, value, what string }{
 	{"listener.xforward", "", "XFORWARD from clients"},
 	{"listener.budget", "", "a listener's own time budget"},
 	{"listener.auth", "", "AUTH"},
-	{"upstream.identity", "proxy", "PROXY v2 to the upstream"},
-	{"upstream.identity", "xclient", "XCLIENT to the upstream"},
 	{"upstream.addresses", "", "more than one upstream"},
 	{"upstream.tls", "", "TLS"},
 	{"upstream.lmtp", "", "LMTP"},
