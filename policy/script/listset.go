@@ -118,7 +118,7 @@ func (s *listSet) follow(l *fileList) {
 		return
 	case e.len() == 0 && old > 0:
 		l.why = "it is empty now"
-	case old > shrinkOver && e.len() < old/2:
+	case old > shrinkOver && 2*e.len() < old:
 		l.why = "it lost more than half of its entries"
 	}
 	if l.why != "" {

@@ -109,7 +109,7 @@ func hidden(name string) bool {
 func Select() watch.Select {
 	return watch.Select{
 		File:    func(name string) bool { return !hidden(name) },
-		Dir:     func(name string) bool { return !hidden(name) && name != "types" },
+		Dir:     func(name string) bool { return !hidden(name) && name != "types" && !strings.HasSuffix(name, ".lua") },
 		MaxSize: 64 << 20,
 	}
 }

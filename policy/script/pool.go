@@ -10,6 +10,8 @@ import (
 const (
 	maxAge  = 5 * time.Minute // Lua tables and registries never shrink
 	maxUses = 10_000
+	// lookEvery is how many calls of a state pass between two looks at ages.
+	lookEvery = 16
 )
 
 // pool holds the states of one version. At most max exist; who finds none free
@@ -89,7 +91,8 @@ func (p *pool) fresh() (*state, error) {
 
 // put takes a state back. One that failed, or is old, is dropped.
 func (p *pool) put(x *state) {
-	if x.Dead() || x.uses >= maxUses || time.Since(x.born) > maxAge {
+	look := x.uses%lookEvery == 0 // the clock costs as much as a small rule
+	if x.Dead() || x.uses >= maxUses || look && time.Since(x.born) > maxAge {
 		x.Close()
 		p.gone()
 		return
@@ -111,7 +114,7 @@ func (p *pool) put(x *state) {
 	p.free = append(p.free, x)
 	// After a burst the states at the bottom are not asked any more.
 	var old *state
-	if idle := p.free[0]; time.Since(idle.born) > maxAge {
+	if idle := p.free[0]; look && idle != x && time.Since(idle.born) > maxAge {
 		old = idle
 		p.free = append(p.free[:0], p.free[1:]...)
 		p.live--

@@ -42,6 +42,8 @@ func problemLines(ps []lua.Problem) string {
 	return strings.Join(s, "\n")
 }
 
+var noDeadline time.Time
+
 // client is a session that a policy judges, with what a front-end does around
 // it.
 type client struct {

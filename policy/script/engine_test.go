@@ -1,0 +1,405 @@
+package script
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/moongate/moongate/internal/watch"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/policytest"
+	store "github.com/moongate/moongate/policy/state"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func engine(t *testing.T, opts Options) (*Engine, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.DebugLevel)
+	opts.Log = zap.New(core)
+	return NewEngine(opts, prometheus.NewRegistry()), logs
+}
+
+func (c *client) version() string {
+	v := c.mail("a@b.example")
+	c.done(policy.Continue)
+	return strings.TrimPrefix(say(v), "550 5.7.1 ")
+}
+
+func gauge(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
+		t.Fatal(err)
+	}
+	return d.GetGauge().GetValue()
+}
+
+const versioned = "on.mail(function(msg) return reject('%s') end)"
+
+func TestReload(t *testing.T) {
+	e, logs := engine(t, Options{})
+	reload := func(text string, ok bool) {
+		t.Helper()
+		_, err := e.Reload(snapshot(text))
+		if (err == nil) != ok {
+			t.Fatalf("reload: %v", err)
+		}
+		if got := gauge(t, e.metrics.failed); (got == 0) != ok {
+			t.Errorf("moongate_policy_reload_failed is %v", got)
+		}
+	}
+	reload("broken(", false)
+	if e.Rules(nil) != nil {
+		t.Error("there are rules")
+	}
+	reload(fmt.Sprintf(versioned, "one"), true)
+	c := connectTo(t, e, zap.NewNop())
+	if got := c.version(); got != "one" {
+		t.Errorf("version %s", got)
+	}
+	first := e.Rules(nil).Version
+	logs.TakeAll()
+	for range 3 {
+		reload("on.mail(function(msg) return reject('two' end)", false)
+	}
+	if got := c.version(); got != "one" {
+		t.Errorf("version %s", got)
+	}
+	if n := logs.FilterMessage("policy problem").Len(); n != 1 {
+		t.Errorf("the problem was told %d times", n)
+	}
+	if m := logs.FilterMessage("policy problem").All()[0].ContextMap(); m["at"] != "10-test.lua:1:43" || m["problem"] != "unexpected 'end'" {
+		t.Errorf("%v", m)
+	}
+	reload(fmt.Sprintf(versioned, "one"), true) // taken back
+	if e.Rules(nil).Version != first {
+		t.Error("another version")
+	}
+	reload("", false) // emptied
+	reload("-- 10-a.lua --\n-- nothing\n", false)
+	if got := c.version(); got != "one" {
+		t.Errorf("version %s", got)
+	}
+	reload(fmt.Sprintf(versioned, "two"), true)
+	if got := c.version(); got != "two" {
+		t.Errorf("version %s", got)
+	}
+	_, err := e.Reload(watch.Snapshot{Dir: "d", Err: watch.ErrTooMany})
+	if err == nil || c.version() != "two" {
+		t.Errorf("a directory that cannot be read: %v, %s", err, c.version())
+	}
+}
+
+// A message ends on the version it began with, its data comes along.
+func TestMessageEndsOnItsVersion(t *testing.T) {
+	const text = "on.mail(function(msg) msg.conn.data.from = (msg.conn.data.from or '') .. '%s' end)\non.rcpt(function(msg, rcpt) return reject('%s' .. msg.conn.data.from) end)"
+	e, _ := engine(t, Options{})
+	e.Reload(snapshot(fmt.Sprintf(text, "1", "one ")))
+	c := connectTo(t, e, zap.NewNop())
+	c.mail("a@b.example")
+	e.Reload(snapshot(fmt.Sprintf(text, "2", "two ")))
+	old := c.Tx.Rules
+	c.is(c.rcpt("c@d.example"), "550 5.7.1 one 1")
+	c.is(c.rcpt("c@d.example"), "550 5.7.1 one 1")
+	c.done(policy.Continue)
+	c.mail("a@b.example")
+	c.is(c.rcpt("c@d.example"), "550 5.7.1 two 12")
+	if p := old.All()[0].Evaluator.(*rule).p.pool; p.states() != 0 {
+		t.Errorf("the old version keeps %d states", p.states())
+	}
+}
+
+// A thousand reloads, a third of them broken, under load: nobody is judged by
+// two versions.
+func TestThousandReloads(t *testing.T) {
+	const text = `-- 10-a.lua --
+local v = require("version")
+on.mail(function(msg) msg.data.v = v.number end)
+-- 20-b.lua --
+local v = require("version")
+on.rcpt(function(msg, rcpt)
+  if msg.data.v ~= v.number then return reject("mixed " .. msg.data.v .. " " .. v.number) end
+  return accept()
+end)
+-- lib/version.lua --
+return { number = %d%s }
+`
+	e, _ := engine(t, Options{})
+	if ps, err := e.Reload(snapshot(fmt.Sprintf(text, 0, ""))); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	var judged atomic.Int64
+	st := store.New(0)
+	for range 4 {
+		wg.Go(func() {
+			for !stop.Load() {
+				c := session(t, e, zap.NewNop(), &policytest.World{Store: st})
+				for range 3 {
+					c.mail("a@b.example")
+					for range 3 {
+						if v := c.rcpt("c@d.example"); v.Action != policy.Accept {
+							t.Errorf("%s", say(v))
+							return
+						}
+						judged.Add(1)
+					}
+					c.done(policy.Accept)
+				}
+				c.Tell(&policy.Event{Hook: policy.Disconnect})
+			}
+		})
+	}
+	n := 1000
+	if testing.Short() {
+		n = 100
+	}
+	refused := 0
+	for i := range n {
+		broken := ""
+		if i%3 == 0 {
+			broken = " return"
+		}
+		if _, err := e.Reload(snapshot(fmt.Sprintf(text, i+1, broken))); err != nil {
+			refused++
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if refused != (n+2)/3 || judged.Load() == 0 {
+		t.Errorf("%d refused, %d judged", refused, judged.Load())
+	}
+}
+
+// What can lie in the place of a script.
+func TestOddFiles(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "10-a.lua")
+	write := func(text string) {
+		t.Helper()
+		os.RemoveAll(script)
+		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, logs := engine(t, Options{})
+	write(fmt.Sprintf(versioned, "good"))
+	if ps, err := e.Reload(watch.Read(dir, Select())); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	c := connectTo(t, e, zap.NewNop())
+	for name, put := range map[string]func(){
+		"truncated": func() { write("on.mail(function(msg) return rej") },
+		"endless":   func() { write("while true do end") },
+		"empty":     func() { write("") },
+		"gone":      func() { os.Remove(script) },
+		"binary":    func() { write("\x1bLua\x00\x01") },
+		"fifo": func() {
+			os.RemoveAll(script)
+			if err := syscall.Mkfifo(script, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"directory": func() { os.RemoveAll(script); os.Mkdir(script, 0o755) },
+		"dangling":  func() { os.RemoveAll(script); os.Symlink("nowhere", script) },
+		"unreadable": func() {
+			write(fmt.Sprintf(versioned, "secret"))
+			os.Chmod(script, 0)
+			if os.Geteuid() == 0 { // root reads everything
+				write("local x = ")
+			}
+		},
+	} {
+		write(fmt.Sprintf(versioned, "good"))
+		if _, err := e.Reload(watch.Read(dir, Select())); err != nil {
+			t.Fatal(err)
+		}
+		put()
+		logs.TakeAll()
+		for range 2 {
+			if ps, err := e.Reload(watch.Read(dir, Select())); err == nil {
+				t.Errorf("%s: taken %v", name, ps)
+			}
+		}
+		if got := c.version(); got != "good" {
+			t.Errorf("%s: version %s", name, got)
+		}
+		if n := logs.FilterMessage("policy problem").Len(); n != 1 {
+			t.Errorf("%s: told %d times", name, n)
+		}
+	}
+}
+
+// Lists follow their files without a new version; one that shrank is kept.
+func TestListsFollow(t *testing.T) {
+	const script = "-- 10-a.lua --\nlocal l = list('l.txt')\nlocal n = ipset('n.txt')\non.connect(function(conn) return reject(tostring(l:has('a')) .. tostring(l:has('w1')) .. tostring(n:has(conn.ip))) end)\n"
+	words := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "w%d\n", i)
+		}
+		return b.String()
+	}
+	e, logs := engine(t, Options{AllowShrink: true})
+	now := time.Unix(0, 0)
+	e.shared.lists.clock = func() time.Time { return now }
+	put := func(l, n string) {
+		t.Helper()
+		text := script
+		if l != "-" {
+			text += "-- l.txt --\n" + l
+		}
+		if _, err := e.Reload(snapshot(text + "-- n.txt --\n" + n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := func(want string) {
+		t.Helper()
+		connectTo(t, e, zap.NewNop()).is(connectTo(t, e, zap.NewNop()).ask(policy.Connect), "554 5.7.1 "+want)
+	}
+	put("w1\n", "10.0.0.0/8\n")
+	version, p := e.Rules(nil).Version, e.Policy()
+	c("falsetruefalse")
+	put(words(60)+"a\n", "192.0.2.0/24\n")
+	c("truetruetrue")
+	if e.Rules(nil).Version != version || e.Policy() != p {
+		t.Error("a list made a new version")
+	}
+	kept := func(l string) {
+		t.Helper()
+		logs.TakeAll()
+		put(l, "192.0.2.0/24\n")
+		put(l, "192.0.2.0/24\n")
+		c("truetruetrue")
+		if n := logs.FilterMessage("list kept").Len(); n != 1 {
+			t.Errorf("told %d times: %v", n, logs.All())
+		}
+	}
+	kept("-")                                 // gone
+	kept("")                                  // empty
+	kept(words(30))                           // lost more than half
+	put(words(40)+"a\n", "192.0.2.0/24\nx\n") // the other has a line that is no network
+	c("truetruetrue")
+	if n := e.AcceptLists(); n != 0 {
+		t.Errorf("%d lists accepted", n)
+	}
+	kept(words(5) + "b\n")
+	now = now.Add(59 * time.Second)
+	e.RipenLists()
+	c("truetruetrue")
+	now = now.Add(time.Second)
+	e.RipenLists()
+	c("falsetruetrue")
+	put(words(60)+"a\n", "192.0.2.0/24\n")
+	kept("b\n")
+	if n := e.AcceptLists(); n != 1 {
+		t.Errorf("%d lists accepted", n)
+	}
+	c("falsefalsetrue")
+}
+
+// A pool has a bound; who finds no state waits within his own time, and a dead
+// state makes room.
+func TestPool(t *testing.T) {
+	p := load_(t, `on.mail(function(msg) return accept() end)`, Options{MaxStates: 2})
+	deadline := time.Now().Add(time.Minute)
+	a, err := p.pool.get(t.Context(), deadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.pool.get(t.Context(), deadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.pool.get(t.Context(), time.Now().Add(20*time.Millisecond)); err != errNoState {
+		t.Errorf("a third state: %v", err)
+	}
+	got := make(chan *state)
+	for range 2 {
+		go func() {
+			x, err := p.pool.get(t.Context(), deadline)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- x
+		}()
+	}
+	a.uses = maxUses // is dropped when it comes back, and another may be made
+	p.pool.put(a)
+	x := <-got
+	if x == a || x == nil {
+		t.Error("an old state was lent")
+	}
+	p.pool.put(b)
+	if y := <-got; y != b {
+		t.Error("the state was not handed on")
+	}
+	if n := p.pool.states(); n != 2 {
+		t.Errorf("%d states", n)
+	}
+	p.pool.put(x)
+	p.pool.put(b)
+	if z, _ := p.pool.get(t.Context(), deadline); z != b {
+		t.Error("not the last one used")
+	}
+	x.born = time.Now().Add(-time.Hour) // it lies below and nobody asks for it
+	b.uses = lookEvery
+	p.pool.put(b)
+	if n := p.pool.states(); n != 1 {
+		t.Errorf("%d states after an idle one was too old", n)
+	}
+	if z, _ := p.pool.get(t.Context(), deadline); z != b {
+		t.Error("not the one that is left")
+	}
+	b.born = time.Now().Add(-time.Hour)
+	p.pool.put(b)
+	if n := p.pool.states(); n != 0 {
+		t.Errorf("%d states after the last one was too old", n)
+	}
+}
+
+// Two clients in the same states at the same time never see each other's
+// values.
+func TestClientsAreApart(t *testing.T) {
+	e, _ := engine(t, Options{MaxStates: 3})
+	if ps, err := e.Reload(snapshot(`
+on.connect(function(conn) conn.data.who = conn.helo conn.data.n = 0 end)
+on.mail(function(msg) msg.data.from = msg.from msg.conn.data.n = msg.conn.data.n + 1 end)
+on.rcpt(function(msg, rcpt)
+  local c = msg.conn
+  if c.data.who ~= c.helo or msg.data.from ~= msg.from or rcpt.user ~= c.helo then return reject("mixed") end
+  return reject(c.helo .. " " .. c.data.n .. " " .. msg.from)
+end)`)); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			c := session(t, e, zap.NewNop(), &policytest.World{})
+			c.Helo = fmt.Sprint("h", i)
+			c.ask(policy.Connect)
+			for n := range 100 {
+				from := fmt.Sprintf("%d-%d@b.example", i, n)
+				c.mail(from)
+				if got, want := say(c.rcpt(c.Helo+"@x.example")), fmt.Sprintf("550 5.7.1 h%d %d %s", i, n+1, from); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+				c.done(policy.Accept)
+			}
+		})
+	}
+	wg.Wait()
+}
