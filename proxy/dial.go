@@ -27,10 +27,9 @@ var (
 
 // dial connects, reads the greeting, says EHLO and tells the upstream who the
 // client is, as far as the identity does that once a connection. f is nil for
-// a probe.
-func (h *Hop) dial(ctx context.Context, f *policy.Facts) (*conn, error) {
-	until := time.Now().Add(h.connect())
-	dctx, cancel := context.WithDeadline(ctx, until)
+// a probe. patience is when the greeting must be here.
+func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*conn, error) {
+	dctx, cancel := context.WithTimeout(ctx, h.connect())
 	defer cancel()
 	network, address := "tcp", h.Address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -49,7 +48,7 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts) (*conn, error) {
 	c.poll.watch(nc)
 	stop := c.guard(ctx)
 	defer stop()
-	if err := c.open(ctx, f, until); err != nil {
+	if err := c.open(ctx, f, patience); err != nil {
 		c.destroy()
 		return nil, err
 	}
@@ -59,7 +58,7 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts) (*conn, error) {
 // open goes through the opening of a session (RFC 5321 3.1 and 3.2) in the
 // order PROXY, greeting, EHLO, XCLIENT, EHLO. The identity is proven here: an
 // upstream that did not understand who the client is never hears MAIL.
-func (c *conn) open(ctx context.Context, f *policy.Facts, until time.Time) error {
+func (c *conn) open(ctx context.Context, f *policy.Facts, patience time.Time) error {
 	h := c.hop
 	knows := false // the upstream knows the client: what it refuses, it refuses him
 	if h.Identity == IdentityProxy {
@@ -68,7 +67,7 @@ func (c *conn) open(ctx context.Context, f *policy.Facts, until time.Time) error
 		}
 		knows = f != nil
 	}
-	if err := c.greeting(ctx, until, knows); err != nil {
+	if err := c.greeting(ctx, patience, knows); err != nil {
 		return err
 	}
 	h.breaker.succeeded()
@@ -146,9 +145,9 @@ func (c *conn) xclient(ctx context.Context, f *policy.Facts) error {
 // greeting reads the greeting. A Postfix with every smtpd taken accepts the
 // connection and never greets: that is told apart, and sooner than the other
 // failures.
-func (c *conn) greeting(ctx context.Context, until time.Time, knows bool) error {
+func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) error {
 	h := c.hop
-	r, err := c.read(ctx, min(time.Until(until), h.wait()))
+	r, err := c.read(ctx, min(time.Until(patience), h.connect()))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		h.failed(ctx)

@@ -31,7 +31,7 @@ type Hop struct {
 	Hostname string // our EHLO name
 
 	MaxConns int           // default 80
-	Wait     time.Duration // for a free connection, and for a greeting; default 5 s
+	Wait     time.Duration // for a free connection and its greeting, together; default 4.5 s
 	Connect  time.Duration // default 30 s
 	Command  time.Duration // for a reply; default 300 s
 	Block    time.Duration // for a write of a body; default 180 s
@@ -54,7 +54,7 @@ func (h *Hop) KnowsClient() bool { return h.Identity.Knows() }
 
 // Defaults of the fields.
 func (h *Hop) maxConns() int          { return orInt(h.MaxConns, 80) }
-func (h *Hop) wait() time.Duration    { return orTime(h.Wait, 5*time.Second) }
+func (h *Hop) wait() time.Duration    { return orTime(h.Wait, 4500*time.Millisecond) }
 func (h *Hop) connect() time.Duration { return orTime(h.Connect, 30*time.Second) }
 func (h *Hop) command() time.Duration { return orTime(h.Command, 300*time.Second) }
 func (h *Hop) block() time.Duration   { return orTime(h.Block, 180*time.Second) }
@@ -90,8 +90,9 @@ func orTime(d, def time.Duration) time.Duration {
 }
 
 // Get returns a connection for this client: one that waits, or a new one. It
-// waits at most Wait for a free one. The error is a *HopError.
+// waits at most Wait for a free one to come and greet. The error is a *HopError.
 func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
+	patience := time.Now().Add(h.wait())
 	for {
 		c, err := h.take(ctx, f)
 		if err != nil {
@@ -110,7 +111,7 @@ func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
 		h.leave()
 		return nil, &HopError{Op: "dial", Reply: hopDown, Err: errBreaker}
 	}
-	c, err := h.dial(ctx, f)
+	c, err := h.dial(ctx, f, patience)
 	if err != nil {
 		h.leave()
 		h.Metrics.got("failed")
@@ -123,7 +124,7 @@ func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
 // Probe dials once, to learn the keywords and to tell the breaker. Call it at
 // start; that the upstream cannot be reached then is no reason not to start.
 func (h *Hop) Probe(ctx context.Context) error {
-	c, err := h.dial(ctx, nil)
+	c, err := h.dial(ctx, nil, time.Now().Add(h.wait()))
 	if err != nil {
 		return err
 	}

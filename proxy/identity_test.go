@@ -77,7 +77,7 @@ func TestXClientArg(t *testing.T) {
 		{all, &policy.Facts{Remote: addrOf("[2001:db8::7]:1")}, "ADDR=IPV6:2001:db8::7 PORT=1 NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE] DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]"},
 		{all, &policy.Facts{}, "ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE] DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]"},
 		{"ADDR LOGIN NAME", &policy.Facts{Remote: addrOf("192.0.2.7:1"), User: "joe ADDR=127.0.0.1\r\nRCPT TO:<a>", PTR: strings.Repeat("p", 256)},
-			"ADDR=192.0.2.7 NAME=[UNAVAILABLE] LOGIN=joe+20ADDR+3D127.0.0.1+0D+0ARCPT+20TO:<a>"},
+			"ADDR=192.0.2.7 NAME=[UNAVAILABLE] LOGIN=joe+20ADDR+3D127.0.0.1+0D+0ARCPT+20TO:+3Ca+3E"},
 	} {
 		if got, err := xclientArg(tc.f, tc.offered); err != nil || got != tc.want {
 			t.Errorf("%q, %v\nwant %q", got, err, tc.want)

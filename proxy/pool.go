@@ -65,7 +65,7 @@ func (h *Hop) take(ctx context.Context, f *policy.Facts) (*conn, error) {
 }
 
 func (h *Hop) await(ctx context.Context, w *waiter) (*conn, error) {
-	t := time.NewTimer(h.wait())
+	t := time.NewTimer(h.wait() / 8 * 7) // the rest is for the greeting
 	defer t.Stop()
 	err := errFull
 	select {

@@ -24,8 +24,8 @@ func xclientArg(f *policy.Facts, offered string) (string, error) {
 	attrs := [][2]string{
 		{"ADDR", xaddr(f.Remote)},
 		{"PORT", xport(f.Remote)},
-		{"NAME", f.PTR},
-		{"REVERSE_NAME", f.PTR},
+		{"NAME", hostName(f.PTR)},
+		{"REVERSE_NAME", hostName(f.PTR)},
 		{"LOGIN", f.User},
 		{"DESTADDR", xaddr(f.Local)},
 		{"DESTPORT", xport(f.Local)},

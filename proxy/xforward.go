@@ -51,7 +51,7 @@ func forwardAttrs(f *policy.Facts, id string) [][2]string {
 		source = "REMOTE"
 	}
 	return [][2]string{
-		{"NAME", f.PTR},
+		{"NAME", hostName(f.PTR)},
 		{"ADDR", xaddr(f.Remote)},
 		{"PORT", xport(f.Remote)},
 		{"PROTO", f.Proto},
@@ -80,15 +80,18 @@ func xport(a netip.AddrPort) string {
 }
 
 // xtext encodes an attribute's value (RFC 3461 4): whatever a client put into
-// its HELO or its DNS, it stays one value. What is empty or too long is not
-// available.
+// its HELO or its DNS, it stays one value. More is encoded than the RFC asks
+// for, by choice: Postfix cuts the command into words with quotes, brackets and
+// comments in mind, and a HELO with one double quote in it would swallow the
+// attributes that follow, SOURCE=REMOTE among them. What is empty or too long
+// is not available.
 func xtext(s string) string {
 	if s == "" || len(s) > maxXValue {
 		return unavailable
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
+		if c := s[i]; c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte(".-_:@/", c) >= 0 {
 			b.WriteByte(c)
 		} else {
 			b.WriteByte('+')
@@ -100,6 +103,32 @@ func xtext(s string) string {
 		return unavailable
 	}
 	return b.String()
+}
+
+// hostName returns a name from the DNS if a Postfix would take it for one; it
+// refuses the whole command otherwise.
+func hostName(s string) string {
+	if len(s) > maxXValue {
+		return ""
+	}
+	letters := false
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return ""
+		}
+		for i := 0; i < len(label); i++ {
+			c := label[i]
+			letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c == '-' || c == '_'
+			if !letter && (c < '0' || c > '9') {
+				return ""
+			}
+			letters = letters || letter
+		}
+	}
+	if !letters {
+		return ""
+	}
+	return s
 }
 
 func hasWord(list, word string) bool {

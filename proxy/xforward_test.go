@@ -16,7 +16,10 @@ func TestXText(t *testing.T) {
 		"a b":                     "a+20b",
 		"a+b=c":                   "a+2Bb+3Dc",
 		"x ADDR=1.2.3.4":          "x+20ADDR+3D1.2.3.4",
-		"x\r\nRCPT TO:<a>":        "x+0D+0ARCPT+20TO:<a>",
+		"x\r\nRCPT TO:<a>":        "x+0D+0ARCPT+20TO:+3Ca+3E",
+		"a\"b\\c(d)[e]<f>;":       "a+22b+5Cc+28d+29+5Be+5D+3Cf+3E+3B",
+		"[192.0.2.7]":             "+5B192.0.2.7+5D",
+		"a-b_c:d@e/f":             "a-b_c:d@e/f",
 		"\x00\x7f\xff":            "+00+7F+FF",
 		"é":                       "+C3+A9",
 		strings.Repeat("a", 255):  strings.Repeat("a", 255),
@@ -31,11 +34,25 @@ func TestXText(t *testing.T) {
 	}
 }
 
+func TestHostName(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"mx.example": true, "a_b.example": true, "1.mx": true, "MX": true, "xn--a.example": true,
+		"": false, ".": false, "mx.": false, "-a.b": false, "a-.b": false, "a..b": false, "1.2.3.4": false,
+		"p ADDR=127.0.0.1": false, "a=b": false, "é": false, "a\r\n": false,
+		strings.Repeat("a", 63) + ".b": true, strings.Repeat("a", 64) + ".b": false,
+		strings.Repeat("a.", 127) + "a": true, strings.Repeat("a.", 128) + "a": false,
+	} {
+		if got := hostName(name); got != "" != ok || ok && got != name {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
+}
+
 func FuzzXText(f *testing.F) {
 	f.Add("a b=c+d\r\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		x := xtext(s)
-		if x == "" || len(x) > maxXValue || strings.ContainsAny(x, " =\r\n\x00\t") || notASCII([]byte(x)) {
+		if x == "" || len(x) > maxXValue || strings.ContainsAny(strings.TrimPrefix(x, unavailable), " =\r\n\x00\t\"\\()<>[]") || notASCII([]byte(x)) {
 			t.Errorf("%q: %q", s, x)
 		}
 	})
@@ -88,7 +105,7 @@ func TestXForward(t *testing.T) {
 
 // What is not offered is not sent, and long values go in several commands.
 func TestXForwardOffered(t *testing.T) {
-	long := &policy.Facts{Helo: strings.Repeat("h", 250), PTR: strings.Repeat("p", 250), Proto: "ESMTP"}
+	long := &policy.Facts{Helo: strings.Repeat("h", 250), PTR: strings.Repeat("p.", 124) + "p", Proto: "ESMTP"}
 	s := startScripted(t, `
 		S: 220 up
 		C: EHLO moon.example
