@@ -177,7 +177,9 @@ func (h *house) close() {
 	h.setPhase("stopped")
 	h.proxy.Close()
 	h.milter.Close()
-	h.currentHop.Close()
+	for _, hop := range append(h.retired, h.currentHop) {
+		hop.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	h.admin.Shutdown(ctx)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,7 +69,7 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 		case strings.HasPrefix(line, "! "):
 			signalTo(ts, false, strings.Fields(line[2:]))
 		case strings.HasPrefix(line, "? "):
-			await(ts, false, strings.SplitN(line[2:], " ", 2))
+			await(ts, false, strings.Fields(line[2:]))
 		case line == "S: EOF":
 			if b, err := r.ReadByte(); err != io.EOF {
 				ts.Fatalf("%swanted the end, got %q, %v", &transcript, b, err)
@@ -95,11 +96,17 @@ func readReply(r *bufio.Reader) (string, error) {
 	}
 }
 
-// await SOCKET|FILE [TEXT] waits until somebody listens there, or until the
-// file holds the text.
+// await SOCKET|FILE [TEXT [COUNT]] waits until somebody listens there, or until
+// the file holds the text, so many times.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: await socket, or await file text")
+	}
+	count := 1
+	if len(args) == 3 {
+		n, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		count = n
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if len(args) == 1 {
@@ -109,7 +116,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			continue
 		}
-		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
+		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Count(string(data), args[1]) >= count {
 			return
 		}
 	}

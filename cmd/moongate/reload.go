@@ -59,8 +59,10 @@ func (h *house) use(next *configs.Config) {
 	}
 	h.proxy.Use(h.settings(next, hop))
 	h.milter.Use(h.env(next, policy.Milter))
-	if hop != h.currentHop { // its connections end as they are given back
-		h.currentHop.Close()
+	if hop != h.currentHop {
+		// Sessions that began with the one before keep it to their end, so it is
+		// not closed now; its idle connections retire by themselves.
+		h.retired = append(h.retired, h.currentHop)
 		h.currentHop = hop
 		h.probe(hop)
 	}

@@ -28,6 +28,7 @@ type rooms struct {
 	milter       *milter.Server
 	admin        *admin.Server
 	currentHop   *proxy.Hop
+	retired      []*proxy.Hop // of configurations before
 	engine       *script.Engine
 	world        *lookup.World
 	keeper       policy.Keeper // nil without [quarantine]

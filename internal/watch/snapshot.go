@@ -101,19 +101,18 @@ func (r *reader) walk(below string, depth int) error {
 	for _, e := range entries {
 		name := path.Join(below, e.Name())
 		full := filepath.Join(r.dir, name)
-		if e.IsDir() || e.Type()&fs.ModeSymlink != 0 {
-			if info, err := os.Stat(full); err == nil && info.IsDir() {
-				if depth < maxDepth && r.sel.Dir != nil && r.sel.Dir(name) {
-					r.dirs = append(r.dirs, full)
-					if err := r.walk(name, depth+1); errors.Is(err, ErrTooMany) {
-						return err
-					}
+		if isDir(e, full) {
+			if r.sel.Dir != nil && r.sel.Dir(name) && depth < maxDepth {
+				r.dirs = append(r.dirs, full)
+				if err := r.walk(name, depth+1); errors.Is(err, ErrTooMany) {
+					return err
 				}
-				if r.sel.Dir != nil || r.sel.File == nil || !r.sel.File(name) {
-					continue
-				}
-				// A directory in the place of a file is an entry with an error below.
+				continue
 			}
+			if r.sel.File == nil {
+				continue
+			}
+			// A directory in the place of a file is an entry with an error below.
 		}
 		if r.sel.File != nil && !r.sel.File(name) {
 			continue
@@ -130,6 +129,15 @@ func (r *reader) walk(below string, depth int) error {
 		r.files = append(r.files, File{Name: name, Data: data, Err: err})
 	}
 	return nil
+}
+
+// isDir follows a link to see whether it leads to a directory.
+func isDir(e fs.DirEntry, full string) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	info, err := os.Stat(full)
+	return err == nil && info.IsDir()
 }
 
 // readFile reads a regular file and nothing else. Opening a FIFO without a

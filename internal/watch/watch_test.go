@@ -221,6 +221,9 @@ func TestStrangeEntries(t *testing.T) {
 	if text(got) != want {
 		t.Errorf("got  %s\nwant %s", text(got), want)
 	}
+	if again := Read(dir, luaOnly); text(again) != want {
+		t.Errorf("where some directories are read:\ngot  %s\nwant %s", text(again), want)
+	}
 	many := Read(dir, Select{MaxFiles: 2})
 	if !errors.Is(many.Err, ErrTooMany) || many.Files != nil {
 		t.Errorf("two of seven files: %v, %d files", many.Err, len(many.Files))
