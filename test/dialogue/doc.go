@@ -26,7 +26,8 @@
 //	L! msg k=v      up to now it has none
 //	!close          the client closes its connection; !reset with a RST; !half-close its sending half
 //	!client NAME    goes on as another client, which connects if it is a new one
-//	!upstream stop  and start, hangup: what happens to the scripted upstream
+//	!upstream stop  and start, hangup: what happens to the upstream; quiet waits until no connection to
+//	                it is open
 //	!policy NAME    the file NAME becomes scripts/10-policy.lua; waits until it is live
 //	!broken NAME    the same for a policy that must be refused
 //

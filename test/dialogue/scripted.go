@@ -38,8 +38,12 @@ func (s Scripted) Control(what string) error {
 		s.Server.Listen()
 	case "hangup":
 		s.Server.Hangup()
+	case "quiet":
+		if !s.Server.Wait(patience, func() bool { _, open := s.Server.Conns(); return open == 0 }) {
+			return fmt.Errorf("the upstream still has connections open")
+		}
 	default:
-		return fmt.Errorf("an upstream can stop, start and hangup, not %s", what)
+		return fmt.Errorf("an upstream can stop, start, hangup and quiet, not %s", what)
 	}
 	return nil
 }
@@ -69,7 +73,7 @@ func (p Postfix) Control(what string) error {
 	case "start", "hangup":
 		p.Restart()
 	default:
-		return fmt.Errorf("an upstream can stop, start and hangup, not %s", what)
+		return fmt.Errorf("a Postfix can stop, start and hangup, not %s", what)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Upstream interface {
 	Lines() []string      // the commands that came; nil if they cannot be seen
 	Messages() [][]byte   // the accepted messages, without stuffing, as the proxy sent them
 	Settle() error        // waits until nothing is on its way any more
-	Control(string) error // stop, start, hangup
+	Control(string) error // stop, start, hangup, quiet
 }
 
 // Setup makes a stage for a file; it lives until the test ends.
