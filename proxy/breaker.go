@@ -50,17 +50,22 @@ func (b *breaker) turn() bool {
 	return true
 }
 
-func (b *breaker) failed() {
+// failed counts a failure and reports whether it opened the breaker.
+func (b *breaker) failed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
 	b.last = time.Now()
+	return b.failures == breakerAfter
 }
 
-func (b *breaker) succeeded() {
+// succeeded closes the breaker and reports whether it was open.
+func (b *breaker) succeeded() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	was := b.failures >= breakerAfter
 	b.failures = 0
+	return was
 }
 
 // probe lets dial run beside, if it is time for one and none is under way.

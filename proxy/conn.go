@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +63,7 @@ var (
 )
 
 func (c *conn) Send(verb string, arg []byte) error {
-	if bytes.IndexByte(arg, '\r') >= 0 || bytes.IndexByte(arg, '\n') >= 0 || bytes.IndexByte(arg, 0) >= 0 {
+	if strings.ContainsAny(verb, "\r\n\x00") || bytes.ContainsAny(arg, "\r\n\x00") {
 		return errOctets
 	}
 	if verb == "DATA" || c.inBody {

@@ -38,7 +38,7 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*c
 	var d net.Dialer
 	nc, err := d.DialContext(dctx, network, address)
 	if err != nil {
-		h.failed(ctx)
+		h.failed(ctx, err)
 		return nil, &HopError{Op: "dial", Reply: hopDown, Err: err}
 	}
 	c := &conn{hop: h, nc: nc, rd: newLines(nc), born: time.Now()}
@@ -70,7 +70,7 @@ func (c *conn) open(ctx context.Context, f *policy.Facts, patience time.Time) er
 	if err := c.greeting(ctx, patience, knows); err != nil {
 		return err
 	}
-	h.breaker.succeeded()
+	h.answered()
 	name := h.Hostname
 	if knows {
 		name = heloName(f, name)
@@ -104,7 +104,7 @@ func (c *conn) sendProxy(ctx context.Context, f *policy.Facts) error {
 		return &HopError{Op: "proxy", Reply: hopDown, Err: err}
 	}
 	if _, err := c.deadlined().Write(header); err != nil {
-		c.hop.failed(ctx)
+		c.hop.failed(ctx, err)
 		return c.lost(ctx, "proxy", err)
 	}
 	return nil
@@ -150,18 +150,20 @@ func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) err
 	r, err := c.read(ctx, min(time.Until(patience), h.connect()))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		h.failed(ctx)
+		h.failed(ctx, err)
 		return &HopError{Op: "greeting", Reply: hopBusy, Err: err}
 	case err != nil:
-		h.failed(ctx)
+		h.failed(ctx, err)
 		return c.lost(ctx, "greeting", err)
 	case r.Code == 220:
 		return nil
 	case knows && r.Refuses():
-		return verdict("greeting", r) // it lives; it does not want this client
+		h.answered() // it lives; it does not want this client
+		return verdict("greeting", r)
 	}
-	h.failed(ctx)
-	return &HopError{Op: "greeting", Reply: hopDown, Said: r, Err: errGreeting}
+	err = &HopError{Op: "greeting", Reply: hopDown, Said: r, Err: errGreeting}
+	h.failed(ctx, err)
+	return err
 }
 
 // verdict makes an error of the upstream's refusal of a client that it knows:
@@ -223,9 +225,18 @@ func (c *conn) deadlined() net.Conn {
 }
 
 // failed tells the breaker, unless it was the client that went away.
-func (h *Hop) failed(ctx context.Context) {
-	if ctx.Err() == nil {
-		h.breaker.failed()
+func (h *Hop) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil && h.breaker.failed() {
+		h.Metrics.up(false)
+		h.log().Warn("upstream down", zap.String("upstream", h.Address), zap.Error(err))
+	}
+}
+
+// answered tells the breaker that the upstream greets.
+func (h *Hop) answered() {
+	if h.breaker.succeeded() {
+		h.Metrics.up(true)
+		h.log().Info("upstream up again", zap.String("upstream", h.Address))
 	}
 }
 

@@ -8,6 +8,7 @@ type HopMetrics struct {
 	gets  *prometheus.CounterVec
 	conns prometheus.Gauge
 	full  prometheus.Counter
+	alive prometheus.Gauge
 }
 
 // NewHopMetrics registers the metrics of one hop.
@@ -20,7 +21,10 @@ func NewHopMetrics(reg prometheus.Registerer) *HopMetrics {
 		full: prometheus.NewCounter(prometheus.CounterOpts{Name: "moongate_upstream_full_total",
 			Help: "Requests that found no free upstream connection in time."}),
 	}
-	reg.MustRegister(m.gets, m.conns, m.full)
+	m.alive = prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_upstream_up",
+		Help: "0 while the last dials or greetings failed and new clients hear 421."})
+	m.alive.Set(1)
+	reg.MustRegister(m.gets, m.conns, m.full, m.alive)
 	return m
 }
 
@@ -39,5 +43,15 @@ func (m *HopMetrics) opened(n int) {
 func (m *HopMetrics) waited() {
 	if m != nil {
 		m.full.Inc()
+	}
+}
+
+func (m *HopMetrics) up(up bool) {
+	switch {
+	case m == nil:
+	case up:
+		m.alive.Set(1)
+	default:
+		m.alive.Set(0)
 	}
 }

@@ -275,3 +275,40 @@ func TestHeloName(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckRelay(t *testing.T) {
+	noLeaks(t)
+	outside, err := policy.NewPath("someone@outside.example", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := `proxy 192.0.2.1:2525
+		S: 220 up
+		C: EHLO relay-check.invalid
+		S: 250 up
+		C: MAIL FROM:<>
+		`
+	for name, tc := range map[string]struct {
+		script string
+		open   bool
+		code   int
+	}{
+		"open":         {"S: 250 Ok\nC: RCPT TO:<someone@outside.example>\nS: 250 Ok\nC: RSET\nS: 250 Ok", true, 250},
+		"closed":       {"S: 250 Ok\nC: RCPT TO:<someone@outside.example>\nS: 554 5.7.1 Relay access denied\nC: RSET\nS: 250 Ok", false, 554},
+		"MAIL refused": {"S: 550 5.7.1 no", false, 550},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startScripted(t, begin+tc.script).hop(func(h *Hop) { h.Identity = IdentityProxy })
+			got, err := h.CheckRelay(context.Background(), outside)
+			if err != nil || got.Open != tc.open || got.Reply.Code != tc.code {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if h.pool.open != 0 {
+				t.Error("the connection stays")
+			}
+		})
+	}
+	if _, err := (&Hop{}).CheckRelay(context.Background(), outside); err == nil {
+		t.Error("identity none was asked")
+	}
+}

@@ -71,6 +71,9 @@ func TestUpstreamSendRefusesLineEnds(t *testing.T) {
 			t.Errorf("%q was taken", arg)
 		}
 	}
+	if err := u.Send("AGEA\r\nMAIL FROM:<>", nil); err == nil {
+		t.Error("two lines of AUTH were taken")
+	}
 	if err := u.Send("DATA", nil); err == nil {
 		t.Error("DATA was taken")
 	}
