@@ -91,8 +91,11 @@ func (s *session) perform(cmd *command, k *call) {
 	}
 	if r := cmd.check(s, k); r != nil {
 		s.answer(k.verb, *r, policy.ByMoongate, k.rcpt)
-		if k.verb == "DATA" || k.verb == "BDAT" {
+		switch k.verb {
+		case "DATA":
 			s.dataRefused()
+		case "BDAT": // RFC 3030: its octets follow, whatever we say
+			s.close("BDAT was not offered")
 		}
 		return
 	}
@@ -191,7 +194,7 @@ func (s *session) forgetTransaction(cause string) {
 	if s.policy.Tx == nil {
 		return
 	}
-	s.policy.Tell(&policy.Event{Hook: policy.Reset, Cause: cause})
+	s.tellEnd(&policy.Event{Hook: policy.Reset, Cause: cause})
 	s.relay.settleDown()
 	s.swallow, s.dropped = policy.Verdict{}, false
 }
@@ -200,7 +203,7 @@ func (s *session) forgetTransaction(cause string) {
 // The client has its answer by then.
 func (s *session) finish(o *policy.Outcome) {
 	if s.policy.Tx != nil {
-		s.policy.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
+		s.tellEnd(&policy.Event{Hook: policy.Done, Outcome: o})
 	}
 	if o.Action == policy.Accept {
 		s.errors = 0

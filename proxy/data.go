@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -157,7 +156,7 @@ func (s *session) finalReply(w BodyWriter) *policy.Outcome {
 		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
 	}
 	s.wait()
-	r, err := w.End(context.WithoutCancel(s.hard))
+	r, err := w.End(s.hard) // the client's leaving changes nothing any more
 	s.proceed()
 	s.relay.open, s.relay.body = false, nil
 	if err != nil {

@@ -37,6 +37,7 @@ const patience = 5 * time.Second
 //	>> LINE   the upstream hears LINE
 //	<< LINE   the upstream says LINE
 //	>> CONNECT   the upstream is dialled: greeting and EHLO
+//	>> DIAL      the same, with nothing said yet
 //	>> CLOSED, <- CLOSED   that side's connection was closed by the proxy
 //	<< CLOSE, -> CLOSE, -> HALFCLOSE   that side closes its connection
 //	== END WORD REPLY   a transaction ended so, with this reply
@@ -72,6 +73,7 @@ type stage struct {
 	ends     chan *policy.Outcome
 	lastTx   chan *policy.Transaction
 	listener net.Listener // the upstream's
+	caps     *Caps        // of its EHLO reply
 
 	client net.Conn
 	cr     *bufio.Reader
@@ -102,7 +104,8 @@ func newStage(t *testing.T) *stage {
 	}
 	st := &stage{t: t, listener: l, ends: make(chan *policy.Outcome, 16), lastTx: make(chan *policy.Transaction, 16)}
 	hop := &Hop{Address: l.Addr().String(), Hostname: "gate.example"}
-	hop.learn(NewCaps(defaultCaps...))
+	st.caps = NewCaps(defaultCaps...)
+	hop.learn(st.caps)
 	st.set = Settings{
 		Hostname: "gate.example",
 		Hop:      hop,
@@ -171,8 +174,11 @@ func (st *stage) step(line string) error {
 	case "<-":
 		return expect(st.client, st.cr, rest)
 	case ">>":
-		if rest == "CONNECT" {
-			return st.dialled()
+		switch rest {
+		case "CONNECT":
+			return st.dialled(true)
+		case "DIAL":
+			return st.dialled(false)
 		}
 		return expect(st.up, st.ur, rest)
 	case "<<":
@@ -227,7 +233,10 @@ func (st *stage) setting(s string) error {
 	case "soft_bounce":
 		st.set.Env.SoftBounce = true
 	case "caps":
-		st.set.Hop.learn(NewCaps(strings.Split(value, "|")...))
+		st.caps = NewCaps(strings.Split(value, "|")...)
+		st.set.Hop.learn(st.caps)
+	case "identity":
+		st.set.Hop.Identity = map[string]Identity{"xclient": IdentityXClient, "xforward": IdentityXForward}[value]
 	case "idle":
 		d, err := time.ParseDuration(value)
 		st.set.Timeouts.Idle, st.set.Timeouts.Data = d, d
@@ -238,7 +247,7 @@ func (st *stage) setting(s string) error {
 	return nil
 }
 
-func (st *stage) dialled() error {
+func (st *stage) dialled(greet bool) error {
 	st.listener.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 	c, err := st.listener.Accept()
 	if err != nil {
@@ -249,11 +258,20 @@ func (st *stage) dialled() error {
 	}
 	st.up, st.ur = c, bufio.NewReader(c)
 	st.t.Cleanup(func() { c.Close() })
+	if greet {
+		return st.greeted()
+	}
+	return nil
+}
+
+// greeted is the honest opening of an upstream.
+func (st *stage) greeted() error {
+	c := st.up
 	fmt.Fprintf(c, "220 up.example ESMTP\r\n")
 	if err := expect(c, st.ur, "EHLO gate.example"); err != nil {
 		return err
 	}
-	lines := append([]string{"up.example"}, st.set.Hop.Caps().Lines()...)
+	lines := append([]string{"up.example"}, st.caps.Lines()...)
 	for i, l := range lines {
 		sep := "-"
 		if i == len(lines)-1 {

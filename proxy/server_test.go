@@ -345,3 +345,36 @@ func TestIdleSessionHoldsNoBuffer(t *testing.T) {
 	}
 	c.Close()
 }
+
+// TestLogRulesRunForAClientThatIsGone: whatever the end of a transaction, its
+// log rules are told.
+func TestLogRulesRunForAClientThatIsGone(t *testing.T) {
+	asked := make(chan struct{})
+	waits := opinion(policy.Rcpt)
+	waits.Timeout = patience
+	waits.Evaluator = evalFunc(func(ctx context.Context, _ *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		close(asked)
+		<-ctx.Done()
+		return policy.Verdict{}, ctx.Err()
+	})
+	told := make(chan error, 1)
+	logs := opinion(policy.Done)
+	logs.Evaluator = evalFunc(func(ctx context.Context, _ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		told <- ctx.Err()
+		return policy.Verdict{}, nil
+	})
+	srv := door(t, newRecordingUpstream(t, -1), waits, logs)
+	c, done := begin(t, srv)
+	io.WriteString(c, "HELO c\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\n")
+	<-asked
+	resetIt(c)
+	within(t, done, "session")
+	select {
+	case err := <-told:
+		if err != nil {
+			t.Error("its context is over:", err)
+		}
+	default:
+		t.Error("the log rule did not run")
+	}
+}

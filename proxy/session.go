@@ -206,7 +206,7 @@ func (s *session) end() {
 	s.out.flush()
 	s.relay.settleDown()
 	s.set.Hop.Forget(s.policy.ID)
-	s.policy.Tell(&policy.Event{Hook: policy.Disconnect, Cause: s.cause})
+	s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: s.cause})
 	if s.out.err == nil && s.cause != "eof" && s.cause != "connection lost" {
 		linger(s.conn)
 	}
@@ -242,6 +242,17 @@ func (s *session) ask(h policy.Hook) policy.Verdict {
 	v := s.policy.Ask(&s.event)
 	s.proceed()
 	return v
+}
+
+// tellEnd tells of the end of a transaction or session. Its log rules run also
+// when the client is gone, which has cancelled all else.
+func (s *session) tellEnd(ev *policy.Event) {
+	ctx := s.policy.Ctx
+	if ctx.Err() != nil {
+		s.policy.Ctx = context.WithoutCancel(ctx)
+	}
+	s.policy.Tell(ev)
+	s.policy.Ctx = ctx
 }
 
 // answer is what the client hears to a command, behind what it is still owed;

@@ -20,6 +20,7 @@ func (st *stream) begin() *policy.Outcome {
 	s.addReceived()
 	if st.w == nil {
 		if len(s.policy.Tx.Recipients()) == 0 {
+			st.ended = true
 			return nobodyLeft()
 		}
 		w, _, o := s.openData()
