@@ -30,7 +30,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	}
 	v := c.judgeHeader()
 	size := c.size()
-	if !v.Decided() && c.mail.trouble.IsZero() {
+	if !v.Decided() && c.mail.trouble.IsZero() && !c.nobody() {
 		if c.options.Protocol&milter.OptNoBody == 0 {
 			if c.mail.spool == nil {
 				c.mail.spool = c.srv.pool().New()
@@ -48,7 +48,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	case v.Refuses():
 		o.Reply = v.Reply
 		return c.conclude(o)
-	case v.Action != policy.Discard && len(tx.Recipients()) == 0:
+	case v.Action != policy.Discard && c.nobody():
 		o.Action, o.By, o.Cause = policy.Discard, policy.ByPolicy, "no recipient is left"
 	case v.Swallows():
 	default:
@@ -142,10 +142,10 @@ func (c *conn) conclude(o *policy.Outcome) error {
 
 // size is the octets of the message as received; 0 if its body did not come.
 func (c *conn) size() int64 {
-	if c.mail.spool == nil || c.s.Tx.Message == nil {
+	if c.options.Protocol&milter.OptNoBody != 0 || c.s.Tx.Message == nil {
 		return 0
 	}
-	return int64(c.s.Tx.Message.Header.Size()) + 2 + c.mail.spool.Len()
+	return int64(c.s.Tx.Message.Header.Size()) + 2 + c.mail.size
 }
 
 // defaultPool serves servers that were given none.

@@ -19,6 +19,7 @@ type mail struct {
 	data    bool            // asked at data
 	headers bool            // asked at headers
 	block   []byte          // the header, as it was on the wire
+	size    int64           // of the body that came, kept or not
 	spool   *message.Spool
 	trouble policy.Reply // the message cannot be judged: too large, no room
 }
@@ -188,7 +189,7 @@ func (c *conn) judgeHeader() policy.Verdict {
 	m.block = nil
 	c.s.Tx.SetMessage(&message.Message{Header: h, Blank: true})
 	for _, hook := range []policy.Hook{policy.Data, policy.Headers} {
-		if m.final.Decided() || hook == policy.Data && m.data || !m.trouble.IsZero() {
+		if m.final.Decided() || hook == policy.Data && m.data || !m.trouble.IsZero() || c.nobody() {
 			continue
 		}
 		v := c.ask(&policy.Event{Hook: hook})
@@ -199,6 +200,10 @@ func (c *conn) judgeHeader() policy.Verdict {
 	return m.final
 }
 
+// nobody reports that every recipient was dropped: the message is discarded,
+// and nobody is asked about it.
+func (c *conn) nobody() bool { return len(c.s.Tx.Recipients()) == 0 }
+
 func (c *conn) body(chunk []byte) error {
 	if c.s.Tx != nil {
 		c.keepBody(chunk)
@@ -208,7 +213,7 @@ func (c *conn) body(chunk []byte) error {
 		return nil
 	case c.s.Tx == nil:
 		return c.act(milter.ActTempFail)
-	case (c.mail.final.Decided() || !c.mail.trouble.IsZero()) && c.options.Protocol&milter.OptSkip != 0:
+	case (c.mail.final.Decided() || !c.mail.trouble.IsZero() || c.nobody()) && c.options.Protocol&milter.OptSkip != 0:
 		return c.act(milter.ActSkip)
 	}
 	return c.act(milter.ActContinue)
@@ -217,7 +222,8 @@ func (c *conn) body(chunk []byte) error {
 func (c *conn) keepBody(chunk []byte) {
 	m := &c.mail
 	c.judgeHeader() // an MTA need not say where the header ends
-	if m.final.Decided() || !m.trouble.IsZero() {
+	m.size += int64(len(chunk))
+	if m.final.Decided() || !m.trouble.IsZero() || c.nobody() {
 		return
 	}
 	if m.spool == nil {

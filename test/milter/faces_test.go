@@ -1,0 +1,197 @@
+package milter_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/moongate/moongate/test/moongate"
+	"github.com/moongate/moongate/test/postfix"
+)
+
+var update = flag.Bool("update", false, "write the golden results of testdata/faces anew from the SMTP door")
+
+const facesConfig = `hostname = "mx.example.org"
+domains = ["example.org", "example.net"]
+received = "never"   # so that octets can be compared
+
+[[listener]]
+address = "127.0.0.1:0"
+
+[upstream]
+address = "{upstream}"
+
+[policy]
+scripts = "scripts"
+
+[milter]
+address = "127.0.0.1:0"
+`
+
+// The same policy on both faces: the program serves one policy as the SMTP
+// door in front of a Postfix, and as a milter behind another one. A client
+// says the same to both. What it hears, what is delivered and what the audit
+// lines say is one golden result; "golden.milter" is there where an MTA cannot
+// but do otherwise, and the file's comment says why.
+func TestFaces(t *testing.T) {
+	files, err := filepath.Glob("testdata/faces/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			arc, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := map[string]string{}
+			for _, f := range arc.Files {
+				part[f.Name] = string(f.Data)
+			}
+			behind := postfix.Start(t, postfix.Options{})
+			gate := moongate.Start(t, moongate.Options{Config: facesConfig, Upstream: behind.Addr,
+				Files: map[string]string{"scripts/10-policy.lua": part["policy.lua"]}})
+			front := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + gate.Addrs[1]}})
+
+			door := talk(t, gate, gate.Addr, behind, part["client"], func(l moongate.Line) bool { return l["listener"] != "milter" })
+			asked := talk(t, gate, front.Addr, front, part["client"], func(l moongate.Line) bool { return l["listener"] == "milter" })
+			if *update {
+				golden(t, path, arc, door, asked)
+				return
+			}
+			if d := cmp.Diff(part["golden"], door); d != "" {
+				t.Errorf("the SMTP door (-golden +got):\n%s", d)
+			}
+			want := part["golden"]
+			if w, ok := part["golden.milter"]; ok {
+				want = w
+			}
+			if d := cmp.Diff(want, asked); d != "" {
+				t.Errorf("the milter (-golden +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// golden writes the results into the file. A difference between the faces is
+// kept only where there was one: a new one is to be explained first.
+func golden(t *testing.T, path string, arc *txtar.Archive, door, asked string) {
+	t.Helper()
+	differs := false
+	arc.Files = slices.DeleteFunc(arc.Files, func(f txtar.File) bool {
+		differs = differs || f.Name == "golden.milter"
+		return strings.HasPrefix(f.Name, "golden")
+	})
+	arc.Files = append(arc.Files, txtar.File{Name: "golden", Data: []byte(door)})
+	if differs {
+		arc.Files = append(arc.Files, txtar.File{Name: "golden.milter", Data: []byte(asked)})
+	} else if d := cmp.Diff(door, asked); d != "" {
+		t.Errorf("the faces differ (-door +milter):\n%s", d)
+	}
+	if err := os.WriteFile(path, txtar.Format(arc), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// talk says a client's lines, what is behind a DATA that gets its 354 up to the
+// dot as a message, and returns what came of them.
+func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfix, script string, mine func(moongate.Line) bool) string {
+	t.Helper()
+	var out strings.Builder
+	c := dial(t, addr)
+	fmt.Fprintf(&out, "S: %s\n", normal(c.reply()))
+	var body strings.Builder
+	inBody := false
+	for _, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
+		if inBody {
+			fmt.Fprintf(&body, "%s\r\n", line)
+			if line != "." {
+				continue
+			}
+			inBody = false
+			fmt.Fprint(c.c, body.String())
+			body.Reset()
+			r := normal(c.reply())
+			fmt.Fprintf(&out, "S: %s\n", r)
+			continue
+		}
+		r := normal(c.say(line))
+		fmt.Fprintf(&out, "C: %s\nS: %s\n", line, r)
+		// A case in which DATA is refused has no message behind it.
+		inBody = line == "DATA" && r == "354"
+	}
+	c.c.Close()
+	gate.WaitLog("disconnect", func(l moongate.Line) bool { return l["client"] != nil && sessionOf(gate, l, mine) })
+	mta.Settle()
+	for _, m := range mta.Inside.Messages() {
+		from, _, _ := strings.Cut(m.From, " ")
+		var to []string
+		for _, r := range m.Rcpts {
+			r, _, _ = strings.Cut(r, "> ")
+			to = append(to, strings.TrimSuffix(r, ">")+">")
+		}
+		slices.Sort(to)
+		fmt.Fprintf(&out, "delivered: %s to %s\n", from, strings.Join(to, " "))
+		for _, l := range strings.Split(strings.TrimSuffix(string(m.Body()), "\r\n"), "\r\n") {
+			fmt.Fprintf(&out, "| %s\n", l)
+		}
+	}
+	for _, l := range gate.Log("message") {
+		if mine(l) {
+			fmt.Fprintf(&out, "audit: %s\n", audit(l))
+		}
+	}
+	return out.String()
+}
+
+// sessionOf says whether a disconnect line is of a session of this face.
+func sessionOf(gate *moongate.Process, l moongate.Line, mine func(moongate.Line) bool) bool {
+	for _, c := range gate.Log("connect") {
+		if c["session"] == l["session"] {
+			return mine(c)
+		}
+	}
+	return false
+}
+
+var idText = regexp.MustCompile(`\(id [0-9A-Z.]+\)`)
+
+// normal is a reply without what differs from run to run: the id, and the
+// texts of positive replies, which are the MTA's.
+func normal(r string) string {
+	if r[0] == '2' || r[0] == '3' {
+		return r[:3]
+	}
+	return idText.ReplaceAllString(r, "(id ID)")
+}
+
+// audit is what an audit line says of the policy's decision.
+func audit(l moongate.Line) string {
+	var b strings.Builder
+	for _, k := range []string{"from", "verdict", "by", "rule", "reason", "size", "msgid", "edits"} {
+		if k == "size" && (l["verdict"] == "rejected" || l["verdict"] == "tempfailed") {
+			continue // an MTA does not send what was refused at the header
+		}
+		if v, ok := l[k]; ok && v != "" {
+			j, _ := json.Marshal(v)
+			fmt.Fprintf(&b, "%s=%s ", k, j)
+		}
+	}
+	rcpts, _ := l["rcpts"].([]any)
+	for _, r := range rcpts {
+		m, _ := r.(map[string]any)
+		delete(m, "reply") // the MTA's own words where it is positive
+		j, _ := json.Marshal(m)
+		fmt.Fprintf(&b, "rcpt=%s ", j)
+	}
+	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">").Replace(strings.TrimSpace(b.String()))
+}
