@@ -80,7 +80,24 @@ func (s *State) fault(rcv any) *Error {
 	if st := s.Meter.stop; st != nil {
 		e.Kind = st.kind
 	}
+	e.Text = plainly(e.Text)
 	return e
+}
+
+// plainly says what gopher-lua says in words of its own.
+func plainly(text string) string {
+	if rest, ok := strings.CutPrefix(text, "attempt to index a non-table object("); ok {
+		if typ, key, ok := strings.Cut(rest, ") with key "); ok {
+			return "attempt to index a " + typ + " value with " + key
+		}
+	}
+	switch text {
+	case "attempt to call a non-function object":
+		return "attempt to call a value that is not a function"
+	case "registry overflow":
+		return overflowText
+	}
+	return text
 }
 
 // When the VM's registers run out while a call is being set up, gopher-lua looks for the line of a function that has not

@@ -75,7 +75,8 @@ func TestEndings(t *testing.T) {
 		kind      Kind
 		want      string
 	}{
-		{name: "runtime", src: "local x\n\nreturn x.y", kind: Runtime, want: "t.lua:3: attempt to index a non-table object(nil) with key 'y'"},
+		{name: "runtime", src: "local x\n\nreturn x.y", kind: Runtime, want: "t.lua:3: attempt to index a nil value with 'y'"},
+		{name: "call of nothing", src: "local t = {}\nt.x()", kind: Runtime, want: "t.lua:2: attempt to call a value that is not a function"},
 		{name: "error", src: "\nerror('no such luck')", kind: Runtime, want: "t.lua:2: no such luck"},
 		{name: "error without place", src: "\nerror('no such luck', 0)", kind: Runtime, want: "t.lua:2: no such luck"},
 		{name: "error of the caller", src: "local function f()\nerror('bad use', 2)\nend\n\nf()", kind: Runtime, want: "t.lua:5: bad use"},
