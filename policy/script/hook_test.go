@@ -67,6 +67,10 @@ func TestVerdicts(t *testing.T) {
 		{"mail", "return a1[1]", failed, "10-test.lua:1: msg has no field '1'"},
 		{"mail", "local h = a1.header\nreturn h('x')", failed, "10-test.lua:2: header is called with a colon: msg:header(...)"},
 		{"mail", "return a1:header('x')", failed, "10-test.lua:1: msg:header is there from 'headers' on, and this is 'mail'"},
+		{"mail", "return limit.tak", failed, "10-test.lua:1: ratelimit has no field 'tak' (did you mean 'take'?)"},
+		{"mail", "return limit.take('x')", failed, "10-test.lua:1: take is called with a colon: ratelimit:take(...)"},
+		{"mail", "local l = limit\nl['x'] = 1", failed, "10-test.lua:2: ratelimit has no field 'x'"},
+		{"mail", "return limit[1]", failed, "10-test.lua:1: ratelimit has no field '1'"},
 		{"mail", "return quarantine()", failed, "there is no quarantine: set [quarantine] path"},
 		{"mail", "while true do end", failed, "10-test.lua:1: script used up its instruction budget"},
 		{"mail", "local s = string.rep('x', 1e13)", failed, "10-test.lua:1: script used up its memory budget"},
@@ -80,7 +84,7 @@ func TestVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.lua, func(t *testing.T) {
 			// The parameters go through a table, so that only the run can tell.
-			c := connect(t, "on."+tt.stage+"(function(...) local a1, a2 = ... "+tt.lua+"\nend)")
+			c := connect(t, "local limit = ratelimit('l', '1/m') on."+tt.stage+"(function(...) local a1, a2 = ... "+tt.lua+"\nend)")
 			h, _ := policy.HookNamed(tt.stage)
 			ev := &policy.Event{Hook: h, Line: []byte("FROB x"), Attempt: &policy.Attempt{Mech: "PLAIN", User: "bob"}}
 			if h >= policy.Mail && h <= policy.Message {
