@@ -15,29 +15,39 @@ import (
 
 func checkCommand(o *options) *cobra.Command {
 	var dir string
+	var relay bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check configuration and policy, and list the rules",
 		Long: `Read the configuration and the policy it names, print every mistake as
 file:line:col with its line, then the rules of each hook in the order in which
 they are asked. Nothing is served. --policy checks a policy directory alone.
-Exit code 78 if there is a mistake.`,
+--relay also offers foreign recipients as a stranger would, through the guard
+and the upstream, and fails if one is taken; no message is sent.
+Exit code 78 if there is a mistake, 69 if the upstream gave no verdict.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return check(*o, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			cfg, err := check(*o, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err == nil && relay {
+				err = checkRelay(cmd.Context(), cfg, cmd.OutOrStdout())
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&dir, "policy", "", "policy directory to check, without a configuration")
+	cmd.Flags().BoolVar(&relay, "relay", false, "offer foreign recipients through the upstream")
+	cmd.MarkFlagsMutuallyExclusive("policy", "relay")
 	return cmd
 }
 
-func check(o options, dir string, stdout, stderr io.Writer) error {
+// check returns the configuration if nothing is wrong.
+func check(o options, dir string, stdout, stderr io.Writer) (*configs.Config, error) {
 	cfg, problems := configs.Default(), []configs.Problem(nil)
 	if dir != "" {
 		cfg.Policy.Scripts = dir
 	} else if cfg, problems = configs.Load(o.config); cfg == nil {
 		show(stderr, problems)
-		return failed(exitConfig)
+		return nil, failed(exitConfig)
 	}
 	show(stderr, problems)
 	bad := len(problems) > 0
@@ -46,14 +56,14 @@ func check(o options, dir string, stdout, stderr io.Writer) error {
 		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))
 		showPolicy(stderr, found, cfg.Policy.Scripts)
 		if p == nil {
-			return failed(exitConfig)
+			return nil, failed(exitConfig)
 		}
 		listRules(stdout, p.Rules)
 	}
 	if bad {
-		return failed(exitConfig)
+		return nil, failed(exitConfig)
 	}
-	return nil
+	return cfg, nil
 }
 
 // showPolicy prints what the loader found, warnings too.
