@@ -34,6 +34,13 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	log, out := logsink.New(logOptions(cfg, stderr))
 	defer out.Close(time.Second)
 
+	// From here on a signal is ours to answer: a SIGHUP that comes early must not
+	// end us, and nor must a reader of the log that goes away.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE)
+
 	h, err := furnish(cfg, log, out)
 	if err != nil {
 		show(stderr, err)
@@ -44,10 +51,6 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		log.Error("cannot listen", zap.Error(err))
 		return failed(exitUnavailable)
 	}
-
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
 
 	broken := h.start(ctx)
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),

@@ -124,9 +124,9 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%q did not come within %s; there is:\n%s", args, patience, data)
 }
 
-// http SOCKET PATH STATUS TEXT asks the admin server.
+// http SOCKET PATH STATUS TEXT asks the admin server; with ! the text must not be there.
 func httpGet(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 4 {
+	if len(args) != 4 {
 		ts.Fatalf("usage: http socket path status text")
 	}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -139,7 +139,7 @@ func httpGet(ts *testscript.TestScript, neg bool, args []string) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	ts.Check(err)
-	if !strings.HasPrefix(resp.Status, args[2]) || !strings.Contains(string(body), args[3]) {
+	if !strings.HasPrefix(resp.Status, args[2]) || strings.Contains(string(body), args[3]) == neg {
 		ts.Fatalf("%s: %s\n%s", args[1], resp.Status, body)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,4 +190,39 @@ moongate warning: reload refused file="a b.lua" problems=2
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+}
+
+// A reader that went away costs lines, which are counted and told when another
+// one is there.
+func TestReaderGone(t *testing.T) {
+	out := &flaky{}
+	log, sink := New(Options{Out: out})
+	out.broken.Store(true)
+	log.Info("lost")
+	log.Sync()
+	log.Info("lost too")
+	log.Sync()
+	if n := sink.Dropped(); n != 2 {
+		t.Errorf("%d dropped", n)
+	}
+	out.broken.Store(false)
+	log.Info("found")
+	log.Sync()
+	sink.Close(time.Second)
+	if got := out.String(); strings.Contains(got, "lost") || !strings.Contains(got, "found") || !strings.Contains(got, `"log lines dropped","count":2}`) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// flaky fails while it is broken.
+type flaky struct {
+	buf
+	broken atomic.Bool
+}
+
+func (f *flaky) Write(p []byte) (int, error) {
+	if f.broken.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	return f.buf.Write(p)
 }

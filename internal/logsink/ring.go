@@ -1,6 +1,7 @@
 package logsink
 
 import (
+	"bytes"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -8,6 +9,8 @@ import (
 
 	"go.uber.org/zap/zapcore"
 )
+
+var newline = []byte{'\n'}
 
 // ringSize is how many bytes of lines wait for a slow reader.
 const ringSize = 4 << 20
@@ -72,8 +75,12 @@ func (r *Ring) drain() {
 		r.waiting, r.busy = spare[:0], true
 		r.mu.Unlock()
 
-		r.out.Write(lines) // a log that cannot be written has nowhere to say so
-		if n := r.dropped.Load(); n > told && r.onDrop != nil {
+		_, err := r.out.Write(lines)
+		failed := err != nil
+		if failed { // nowhere to say so: counted, and told when it can be written again
+			r.dropped.Add(int64(bytes.Count(lines, newline)))
+		}
+		if n := r.dropped.Load(); n > told && r.onDrop != nil && !failed {
 			r.onDrop(n - told)
 			told = n
 		}
