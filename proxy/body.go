@@ -32,7 +32,7 @@ var (
 type body struct {
 	c    *conn
 	ctx  context.Context // of Data: it bounds the writes up to End
-	stop func()
+	stop func() bool
 	enc  encoder
 	buf  *[bodyBuffer]byte
 	n    int
@@ -43,7 +43,7 @@ type body struct {
 	done  chan struct{}
 }
 
-func newBody(ctx context.Context, c *conn, stop func()) *body {
+func newBody(ctx context.Context, c *conn, stop func() bool) *body {
 	b := &body{c: c, ctx: ctx, stop: stop, last: time.Now(), buf: bodyPool.Get().(*[bodyBuffer]byte)}
 	b.enc.w = (*bodyOut)(b)
 	return b
@@ -128,7 +128,9 @@ func (b *body) End(ctx context.Context) (policy.Reply, error) {
 		return policy.Reply{}, b.fail(err)
 	}
 	b.unwatch()
-	if b.spoke.Load() || !b.c.Alive() {
+	// From here on Data's context, the client's, has no say any more: with the
+	// dot on its way his leaving must not lose the reply. docs/mail.md 12.
+	if !b.stop() || b.spoke.Load() || !b.c.Alive() {
 		return policy.Reply{}, b.fail(errEarly)
 	}
 	defer b.c.guard(ctx)()
@@ -173,7 +175,10 @@ func (b *body) fail(err error) error {
 		e.Err = cause
 	} else if r, rerr := b.c.read(b.ctx, earlyWait); rerr == nil {
 		e.Said = r
-		if r.Refuses() {
+		switch {
+		case r.Code == 421 && !b.c.hop.KnowsClient(): // docs/mail.md 11
+			e.Reply, e.Early = hopBusy, true
+		case r.Refuses():
 			e.Reply, e.Verdict, e.Early = r, true, true
 		}
 	}

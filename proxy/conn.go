@@ -194,13 +194,13 @@ func (c *conn) Alive() bool {
 }
 
 // guard lets ctx close the socket, which ends whatever waits for it. The
-// function that it returns must be called at the end of the wait.
-func (c *conn) guard(ctx context.Context) func() {
+// function that it returns must be called at the end of the wait; it reports
+// whether ctx left the socket alone, and will.
+func (c *conn) guard(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
-		return func() {}
+		return func() bool { return true }
 	}
-	stop := context.AfterFunc(ctx, c.Abort)
-	return func() { stop() }
+	return context.AfterFunc(ctx, c.Abort)
 }
 
 func (c *conn) Data(ctx context.Context) (BodyWriter, policy.Reply, error) {

@@ -35,8 +35,8 @@ type Upstream interface {
 	Reply(ctx context.Context) (policy.Reply, error)
 
 	// Data sends DATA; all replies must have been read. With 354 it returns a
-	// writer for the body. Any other reply means that there is no body to
-	// write: w is nil.
+	// writer for the body; ctx bounds its writes, up to End. Any other reply
+	// means that there is no body to write: w is nil.
 	Data(ctx context.Context) (w BodyWriter, r policy.Reply, err error)
 
 	// Alive reports whether the connection is still there and silent. Asked

@@ -300,6 +300,7 @@ func TestBodyEarlyReply(t *testing.T) {
 		"552, close":   {"S: 552 5.3.4 too big\nclose", 552, true},
 		"452, hang":    {"S: 452 4.3.1 full\nwait end\nhang", 452, true},
 		"multiline":    {"S: 552-5.3.4 too\nS: 552 5.3.4 big\nclose", 552, true},
+		"421, close":   {"S: 421 4.3.2 bye\nclose", 451, true},
 		"250":          {"S: 250 2.0.0 Ok\nwait end\nhang", 451, false},
 		"354":          {"S: 354 go on\nwait end\nhang", 451, false},
 		"nonsense":     {"S: what\nwait end\nhang", 451, false},
@@ -334,10 +335,10 @@ func TestBodyEarlyReply(t *testing.T) {
 					_, err = w.End(context.Background())
 				}
 				he := hopError(t, err, "body")
-				if he.Reply.Code != tc.code || he.Early != tc.early || he.Verdict != tc.early || he.Ambiguous {
+				if he.Reply.Code != tc.code || he.Early != tc.early || he.Verdict != (tc.early && tc.code != 451) || he.Ambiguous {
 					t.Errorf("%+v", he)
 				}
-				if tc.early && !bytes.Equal(he.Reply.Raw, he.Said.Raw) {
+				if he.Verdict && !bytes.Equal(he.Reply.Raw, he.Said.Raw) {
 					t.Errorf("%q", he.Reply.Raw)
 				}
 				if u.Alive() {
@@ -436,6 +437,30 @@ func TestUpstreamCancel(t *testing.T) {
 		check(t, err)
 		u.Return()
 		close(s.gate("end"))
+	})
+	t.Run("before the dot", func(t *testing.T) {
+		noLeaks(t)
+		ctx, cancel := start()
+		u, w := openData(t, startScripted(t, opening+toData+"eof").hop(never), ctx)
+		io.WriteString(w, "x\r\n")
+		cancel(gone)
+		_, err := w.End(context.Background())
+		check(t, err)
+		if he := hopError(t, err, "body"); he.Ambiguous {
+			t.Error("ambiguous")
+		}
+		u.Return()
+	})
+	t.Run("behind the dot", func(t *testing.T) { // the client's leaving changes nothing any more
+		noLeaks(t)
+		ctx, cancel := start()
+		s := startScripted(t, opening+toData+"C: .\nwait go\nS: 250 2.0.0 Ok")
+		u, w := openData(t, s.hop(never), ctx)
+		time.AfterFunc(50*time.Millisecond, func() { cancel(gone); close(s.gate("go")) })
+		if r, err := w.End(context.Background()); err != nil || r.Code != 250 {
+			t.Error(r, err)
+		}
+		u.Return()
 	})
 	t.Run("dot", func(t *testing.T) {
 		noLeaks(t)
