@@ -12,7 +12,6 @@ type filterConv struct {
 	Filter
 	conv Conversation
 	err  error
-	done bool // it accepted the rest of the message
 }
 
 // openFilters opens the conversations, in order. A filter that cannot be
