@@ -109,8 +109,21 @@ func (b *badFilter) misbehave(c net.Conn, r *wire.Reader) (goOn bool) {
 		r.Next() // until the other side has enough
 		return false
 	}
+	if answer, ok := ownMisdeeds.Load(mode); ok {
+		c.Write([]byte(answer.(string)))
+		r.Next() // until the other side has read it
+		return false
+	}
 	c.Write([]byte(misdeeds[mode]))
 	return false
+}
+
+// ownMisdeeds are those of single tests, by the test's name.
+var ownMisdeeds sync.Map
+
+func misdeed(t *testing.T, answer string) {
+	ownMisdeeds.Store(t.Name(), answer)
+	t.Cleanup(func() { ownMisdeeds.Delete(t.Name()) })
 }
 
 // A filter that hangs, dies or answers nonsense, at each stage: its on_error,
