@@ -53,6 +53,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	}
 
 	broken := h.start(ctx)
+	notify("READY=1")
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),
 		zap.Strings("listeners", h.addresses()), zap.String("upstream", string(cfg.Upstream.Address)))
 	return h.live(ctx, o.config, signals, broken)
@@ -70,6 +71,7 @@ func (h *house) live(ctx context.Context, config string, signals <-chan os.Signa
 				h.reload(config)
 				continue
 			}
+			notify("STOPPING=1")
 			h.drain(ctx, signals)
 			return nil
 		case <-ctx.Done():
