@@ -1,7 +1,12 @@
 // Package scripts holds the policies that come with moongate. Each is a policy
 // directory of its own: copy it, change it, and name it in [policy] scripts.
 //
-//	gate/   sender and recipient rules, and how fast one may send
+//	gate/         sender and recipient rules, and how fast one may send
+//	compliance/   what leaves the company: the author is who logged in, no trace of the inner network
+//	spam/         marks what looks like spam, by DNS lists and by the header
+//
+// types/ is for editors: what the policy language knows, generated from the
+// bindings.
 package scripts
 
 import (
@@ -9,10 +14,11 @@ import (
 	"io/fs"
 )
 
-//go:embed gate
+//go:embed gate compliance spam types
 var files embed.FS
 
-// Policy is the directory of a policy that comes with moongate: "gate".
+// Policy is the directory of a policy that comes with moongate: "gate",
+// "compliance", "spam"; "types" holds the editor's annotations.
 func Policy(name string) (fs.FS, error) {
 	if _, err := fs.Stat(files, name); err != nil {
 		return nil, err

@@ -173,6 +173,112 @@ func TestGateBounces(t *testing.T) {
 	d.expect(d.rcpt("bob@example.org"), "continue")
 }
 
+const outgoing = `Received: from desk ([10.1.2.3]) by mail.example.org
+Received: from out ([192.0.2.9]) by mail.example.org
+From: Bob <Bob@Example.org>
+Subject: hello
+X-Mailer: M
+User-Agent: U
+X-Originating-IP: [10.1.2.3]
+
+Body
+`
+
+func (c *client) header() string { return string(c.Tx.Header().Append(nil)) }
+
+func TestCompliance(t *testing.T) {
+	c := connect(t, "compliance", policy.Facts{User: "bob@example.org"})
+	c.mail("bob@example.org")
+	c.expect(c.message(outgoing), "continue")
+	if want := "Received: from out ([192.0.2.9]) by mail.example.org\r\nFrom: Bob <Bob@Example.org>\r\nSubject: hello\r\nX-Confidentiality: Internal rules apply: https://example.org/mail\r\n"; c.header() != want {
+		t.Errorf("header\n%s", c.header())
+	}
+	if c.Tx.EnvelopeEdited() {
+		t.Error("the envelope was edited")
+	}
+
+	c.mail("bounces@example.net")
+	c.expect(c.message(outgoing), "continue")
+	if got := c.Tx.Out.From.Address; got != "Bob@example.org" {
+		t.Errorf("sender %s", got)
+	}
+
+	c.mail("") // a bounce keeps its null sender
+	c.expect(c.message(outgoing), "continue")
+	if !c.Tx.Out.From.IsNull() {
+		t.Errorf("sender %s", c.Tx.Out.From.Address)
+	}
+
+	for from, want := range map[string]string{
+		"sales@example.org":                   "continue",
+		"boss@example.org":                    "550 5.7.1 bob@example.org may not send as boss@example.org",
+		"bob@example.org, al@example.org":     "550 5.7.1 A message needs exactly one From address",
+		"bob@example.org\nFrom: al@x.example": "550 5.7.1 A message needs exactly one From address",
+	} {
+		c.mail("bob@example.org")
+		c.expect(c.message("From: "+from+"\n\nx\n"), want)
+	}
+
+	in := connect(t, "compliance", policy.Facts{}) // not logged in: none of its business
+	in.mail("x@y.example")
+	in.expect(in.message(outgoing), "continue")
+	if len(in.Tx.Edits) != 0 {
+		t.Errorf("edits: %v", in.Tx.Edits)
+	}
+}
+
+const incoming = `From: a@example.com
+Date: Mon, 1 Jan 2024 00:00:00 +0000
+Message-ID: <1@example.com>
+X-Spam-Flag: NO
+Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=
+
+Body
+`
+
+func TestSpam(t *testing.T) {
+	zen := map[string][]string{"dnsbl zen.spamhaus.org 1.2.0.192.zen.spamhaus.org": {"127.0.0.2"}}
+	tests := []struct {
+		name    string
+		facts   policy.Facts
+		answers map[string][]string
+		text    string
+		want    string
+		header  []string // lines that are there
+		gone    []string
+	}{
+		{"clean", policy.Facts{PTR: "mail.example.com"}, nil, incoming, "continue", []string{"X-Spam-Score: 0.0"}, []string{"X-Spam-Flag", "[SPAM]"}},
+		{"listed", policy.Facts{PTR: "mail.example.com"}, zen, incoming, "continue",
+			[]string{"X-Spam-Score: 4.0", "X-Spam-Flag: YES", "X-Spam-Signs: dns_lists", "Subject: [SPAM] =?utf-8?q?Gr=C3=BC=C3=9Fe?="}, []string{"X-Spam-Flag: NO"}},
+		{"listed here and trusted there", policy.Facts{PTR: "mail.example.com"},
+			map[string][]string{"dnsbl zen.spamhaus.org 1.2.0.192.zen.spamhaus.org": {"127.0.0.2"}, "dnsbl list.dnswl.org 1.2.0.192.list.dnswl.org": {"127.0.3.2"}},
+			incoming, "continue", []string{"X-Spam-Score: 1.0"}, []string{"[SPAM]"}},
+		{"everything", policy.Facts{}, zen, "Subject: WIN THE LOTTERY NOW\n\nx\n", "550 5.7.1 This message looks like spam (S.1)", nil, nil},
+		{"already marked", policy.Facts{PTR: "mail.example.com"}, zen, "From: a@b.example\nDate: x\nMessage-ID: y\nSubject: [SPAM] x\n\nx\n", "continue", []string{"Subject: [SPAM] x\r\n"}, []string{"[SPAM] [SPAM]"}},
+		{"trusted", policy.Facts{Remote: netip.MustParseAddrPort("127.0.0.1:1")}, zen, "Subject: VIAGRA VIAGRA\n\nx\n", "continue", nil, []string{"X-Spam"}},
+		{"logged in", policy.Facts{User: "bob"}, zen, "X-Spam-Flag: YES\nSubject: VIAGRA VIAGRA\n\nx\n", "continue", nil, []string{"X-Spam"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.facts.ID = "S"
+			c := connect(t, "spam", tt.facts)
+			c.world.Answers = tt.answers
+			c.mail("a@example.com")
+			c.expect(c.message(tt.text), tt.want)
+			for _, line := range tt.header {
+				if !strings.Contains(c.header(), line) {
+					t.Errorf("no %q in\n%s", line, c.header())
+				}
+			}
+			for _, word := range tt.gone {
+				if strings.Contains(c.header(), word) {
+					t.Errorf("%q in\n%s", word, c.header())
+				}
+			}
+		})
+	}
+}
+
 func TestNoSuchPolicy(t *testing.T) {
 	if _, err := scripts.Policy("nothing"); err == nil {
 		t.Error("a policy that is not there")
