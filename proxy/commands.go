@@ -50,7 +50,7 @@ func init() { // the functions refer to the table
 		"BDAT":     {never(&replyNotHere), nobody, nil},
 		"ETRN":     {never(&replyNotHere), nobody, nil},
 		"XCLIENT":  {never(&replyNotHere), nobody, nil},
-		"XFORWARD": {never(&replyNotHere), nobody, nil},
+		"XFORWARD": {(*session).checkForward, nobody, says(&replyForwarded)}, // from listed peers only
 		"LHLO":     {never(&replyNotHere), nobody, nil},
 	}
 }
@@ -89,6 +89,9 @@ func (s *session) perform(cmd *command, k *call) {
 	if k.verb != "RCPT" || s.policy.Wants(policy.Rcpt) {
 		s.collect() // what is asked now knows what became of what stood before
 	}
+	if k.verb == "MAIL" && s.forwarder && s.greeted && s.policy.Tx == nil && !s.askForwarded(k) {
+		return
+	}
 	if r := cmd.check(s, k); r != nil {
 		s.answer(k.verb, *r, policy.ByMoongate, k.rcpt)
 		switch k.verb {
@@ -100,7 +103,7 @@ func (s *session) perform(cmd *command, k *call) {
 		return
 	}
 	var v policy.Verdict
-	if cmd.ask != nobody {
+	if cmd.ask != nobody && !(cmd.ask == policy.Helo && s.forwarder) { // his is asked at MAIL
 		s.event = policy.Event{Rcpt: k.rcpt}
 		if cmd.ask == policy.Unknown || cmd.ask == policy.Vrfy {
 			s.event.Line = k.line
@@ -196,7 +199,7 @@ func (s *session) forgetTransaction(cause string) {
 	}
 	s.tellEnd(&policy.Event{Hook: policy.Reset, Cause: cause})
 	s.relay.settleDown()
-	s.swallow, s.dropped = policy.Verdict{}, false
+	s.swallow, s.dropped, s.forward = policy.Verdict{}, false, nil
 }
 
 // finish ends the transaction.
@@ -209,7 +212,7 @@ func (s *session) finish(o *policy.Outcome) {
 		s.errors = 0
 	}
 	s.relay.settleDown()
-	s.swallow, s.dropped = policy.Verdict{}, false
+	s.swallow, s.dropped, s.forward = policy.Verdict{}, false, nil
 }
 
 // verdictOutcome is the end of a message by a verdict.

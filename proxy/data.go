@@ -151,7 +151,7 @@ func (s *session) gone(cause string) {
 
 // finalReply is what the upstream's reply to the final dot comes to.
 func (s *session) finalReply(w BodyWriter) *policy.Outcome {
-	if s.policy.Ctx.Err() != nil { // docs/mail.md 12: a reset before the dot ends the message
+	if s.policy.Ctx.Err() != nil || s.closedBeforeDot() { // docs/mail.md 12: a reset before the dot ends the message
 		s.relay.abort()
 		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
 	}
@@ -202,5 +202,9 @@ func nobodyLeft() *policy.Outcome {
 
 // readBy sets when the next read of the body ends.
 func (s *session) readBy() {
-	s.conn.SetReadDeadline(time.Now().Add(s.set.Timeouts.Data))
+	wait := s.set.Timeouts.Data
+	if s.srv.stress.Load() {
+		wait = min(wait, stressIdle)
+	}
+	s.conn.SetReadDeadline(time.Now().Add(wait))
 }

@@ -210,6 +210,8 @@ func (st *stage) setting(s string) error {
 	switch key {
 	case "remote":
 		st.facts.Remote = netip.MustParseAddrPort(value + ":40000")
+	case "xforward":
+		st.set.XForward = []netip.Prefix{netip.MustParsePrefix(value)}
 	case "hold_mail":
 		st.set.HoldMail = true
 	case "received":

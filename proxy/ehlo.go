@@ -47,9 +47,12 @@ func (s *session) checkHelo(k *call) *policy.Reply {
 	}
 	// RFC 5321 4.1.4: EHLO ends a transaction as RSET does. Each is asked anew.
 	s.forgetTransaction(k.verb)
-	s.policy.Helo, s.policy.Proto = string(k.arg), "SMTP"
+	helo, proto := string(k.arg), "SMTP"
 	if k.verb == "EHLO" {
-		s.policy.Proto = "ESMTP"
+		proto = "ESMTP"
+	}
+	if s.peerHelo, s.peerProto = helo, proto; !s.forwarder || !s.asked {
+		s.policy.Helo, s.policy.Proto = helo, proto
 	}
 	s.greeted = false
 	return nil
@@ -63,7 +66,11 @@ func (s *session) helo(k *call, _ policy.Verdict) {
 		s.answer(k.verb, policy.Reply{Code: 250, Text: []string{s.set.Hostname}}, policy.ByMoongate, nil)
 	} else {
 		s.offered = s.set.offer(s.upstreamCaps())
-		s.answer(k.verb, policy.Reply{Code: 250, Text: append([]string{s.set.Hostname}, s.offered.Lines()...)}, policy.ByMoongate, nil)
+		lines := append([]string{s.set.Hostname}, s.offered.Lines()...)
+		if s.forwarder {
+			lines = append(lines, forwardKeyword)
+		}
+		s.answer(k.verb, policy.Reply{Code: 250, Text: lines}, policy.ByMoongate, nil)
 	}
 	s.out.flush() // RFC 2920 3.2: it is not held
 }

@@ -16,16 +16,18 @@ const (
 // greet asks about the connection and says the banner. It returns false if
 // there is nothing more to say.
 func (s *session) greet() bool {
-	if f := s.set.Resolve; f != nil && s.policy.PTR == "" && s.policy.Remote.IsValid() {
+	if f := s.set.Resolve; f != nil && !s.forwarder && s.policy.PTR == "" && s.policy.Remote.IsValid() {
 		s.wait()
 		s.policy.PTR = f(s.policy.Ctx, s.policy.Remote.Addr().Unmap())
 		s.proceed()
 	}
-	v := s.ask(policy.Connect)
-	s.delay(v)
-	if v.Refuses() {
-		s.turnAway(v)
-		return false
+	if !s.forwarder {
+		v := s.ask(policy.Connect)
+		s.delay(v)
+		if v.Refuses() {
+			s.turnAway(v)
+			return false
+		}
 	}
 	if s.set.Hop.Open() {
 		s.say("", replyDown, policy.ByMoongate, nil, "upstream down")

@@ -13,9 +13,12 @@ func (s *session) checkMail(k *call) *policy.Reply {
 	case s.policy.Tx != nil:
 		return &replyNested // RFC 5321 4.1.4
 	}
-	from, params, refusal := parseMail(k.arg, s.offered)
+	from, params, refusal := parseMail(k.arg, s.allowed())
 	if refusal != nil {
 		return refusal
+	}
+	if s.forwarder && s.tooNew(params) {
+		return &badUnknownParam
 	}
 	if declaredSize(params) > s.limitSize() { // RFC 1870 6.1
 		return &replyTooBig
@@ -25,6 +28,31 @@ func (s *session) checkMail(k *call) *policy.Reply {
 	}
 	s.policy.Begin(from, params)
 	return nil
+}
+
+// allowed are the keywords whose parameters this client may use. A forwarder
+// says what its own clients said, whatever we offer: what the upstream has is
+// passed, and what is harmless is left out for it. docs/mail.md 33.
+func (s *session) allowed() *Caps {
+	if !s.forwarder {
+		return s.offered
+	}
+	all := NewCaps("SIZE", "8BITMIME")
+	for _, c := range s.set.Hop.Caps().Lines() {
+		all.list = append(all.list, NewCaps(c).list...)
+	}
+	return all
+}
+
+// tooNew reports a parameter that the upstream lacks and that means something.
+func (s *session) tooNew(params []policy.Param) bool {
+	up := s.set.Hop.Caps()
+	for _, p := range params {
+		if !up.Has(mailParams[p.Key].cap) && !harmless(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // limitSize is the largest message that this client may send.
@@ -58,7 +86,7 @@ func (s *session) checkRcpt(k *call) *policy.Reply {
 	if tx == nil {
 		return &replyNeedMail
 	}
-	to, params, refusal := parseRcpt(k.arg, tx.SMTPUTF8(), s.offered)
+	to, params, refusal := parseRcpt(k.arg, tx.SMTPUTF8(), s.allowed())
 	if refusal != nil {
 		return refusal
 	}

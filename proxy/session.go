@@ -48,6 +48,14 @@ type session struct {
 	errors    int            // refused commands since the last accepted message
 	cause     string         // why the session ends; "" while it goes on
 
+	// Of a peer that may speak for others (forwarded.go).
+	forwarder           bool
+	peer                policy.Facts // its own
+	peerHelo, peerProto string
+	forward             *policy.Facts  // of the client that it named; nil: it speaks for itself
+	asked               bool           // connect and helo were asked about the client at hand
+	refused             policy.Verdict // and this is what came of it, if it refuses
+
 	network netip.Prefix // counted under limits.per_network
 
 	watch watch
@@ -64,6 +72,7 @@ func newSession(srv *Server, set *Settings, c net.Conn, f policy.Facts) *session
 	ctx, cancel := context.WithCancel(s.hard)
 	s.cancel = cancel
 	s.policy = set.Env.NewSession(ctx, f)
+	s.forwarder, s.peer = set.mayForward(f.Remote.Addr()), f
 	return s
 }
 

@@ -20,6 +20,7 @@ type Settings struct {
 
 	Domains     []string       // recipient domains for strangers
 	Networks    []netip.Prefix // clients that are no strangers, besides loopback
+	XForward    []netip.Prefix // peers that may name another client with XFORWARD, and are asked about at MAIL
 	RejectBare  bool           // answer 550 5.5.2 to a message with bare CR or LF, instead of repairing it
 	Received    string         // "auto" (the default), "always", "never"
 	HoldMail    bool           // MAIL goes upstream with the first recipient that the policy let pass

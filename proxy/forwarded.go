@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// Behind a Postfix with smtpd_proxy_filter the client that counts is the one
+// that it forwards: XFORWARD names him before MAIL, and connect and helo rules
+// are asked at MAIL, about him. docs/mail.md 33.
+
+// forwardKeyword is what our EHLO reply offers to who may forward.
+const forwardKeyword = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
+
+var (
+	replyBadForward = policy.Say(501, policy.Status{5, 5, 4}, "Bad XFORWARD attribute")
+	replyForwarded  = policy.Say(250, policy.Status{2, 0, 0}, "Ok")
+)
+
+// mayForward reports whether this peer may speak for others.
+func (s *Settings) mayForward(a netip.Addr) bool {
+	a = a.Unmap()
+	return slices.ContainsFunc(s.XForward, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// checkForward checks XFORWARD, and notes what it says; one command may go on
+// where another ended.
+func (s *session) checkForward(k *call) *policy.Reply {
+	switch {
+	case !s.forwarder:
+		return &replyNotHere
+	case !s.greeted:
+		return &replyNeedHelo
+	case s.policy.Tx != nil:
+		return &replyNested
+	case len(k.arg) == 0:
+		return &replyNeedArg
+	}
+	f := s.peer
+	if s.forward != nil {
+		f = *s.forward
+	} else {
+		// What is not told is not known; it is not ours either.
+		f.Remote, f.PTR, f.Helo, f.Proto, f.Stranger = netip.AddrPort{}, "", "", "", true
+	}
+	for attr := range strings.FieldsSeq(string(k.arg)) {
+		key, value, ok := strings.Cut(attr, "=")
+		if value, ok = cutXtext(value, ok); !ok || !setForwarded(&f, strings.ToUpper(key), value) {
+			return &replyBadForward
+		}
+	}
+	s.forward = &f
+	return nil
+}
+
+// setForwarded takes one attribute; an unknown one or a malformed value is
+// refused.
+func setForwarded(f *policy.Facts, key, value string) bool {
+	if strings.EqualFold(value, unavailable) || strings.EqualFold(value, "[TEMPUNAVAIL]") {
+		value = ""
+	}
+	switch key {
+	case "NAME":
+		f.PTR = value
+	case "HELO":
+		f.Helo = value
+	case "PROTO":
+		if value != "" && value != "SMTP" && value != "ESMTP" {
+			return false
+		}
+		f.Proto = value
+	case "ADDR":
+		if value == "" {
+			return true
+		}
+		if len(value) > 5 && strings.EqualFold(value[:5], "IPV6:") {
+			value = value[5:]
+		}
+		a, err := netip.ParseAddr(value)
+		if err != nil || a.Zone() != "" {
+			return false
+		}
+		f.Remote = netip.AddrPortFrom(a.Unmap(), f.Remote.Port())
+	case "PORT":
+		if value == "" {
+			return true
+		}
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil {
+			return false
+		}
+		f.Remote = netip.AddrPortFrom(f.Remote.Addr(), uint16(n))
+	case "SOURCE":
+		// LOCAL: a client that the forwarder itself trusts.
+		if value != "LOCAL" && value != "REMOTE" && value != "" {
+			return false
+		}
+		f.Stranger = value != "LOCAL"
+	case "IDENT":
+	default:
+		return false
+	}
+	return true
+}
+
+// cutXtext decodes a value, RFC 3461 4. What would come out as a control
+// character or a blank is refused: a name does not hold one.
+func cutXtext(s string, ok bool) (string, bool) {
+	if !ok || len(s) > 3*maxXValue {
+		return "", false
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '+' {
+			if i+2 >= len(s) {
+				return "", false
+			}
+			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", false
+			}
+			c, i = byte(n), i+2
+		}
+		if c <= ' ' || c >= 0x7f {
+			return "", false
+		}
+		b.WriteByte(c)
+	}
+	return b.String(), true
+}
+
+// askForwarded asks connect and helo about the client of this MAIL. A refusal
+// is the answer to MAIL, and false is returned.
+func (s *session) askForwarded(k *call) bool {
+	want := s.peer
+	want.Helo, want.Proto = s.policy.Helo, s.policy.Proto
+	if s.forward != nil {
+		want = *s.forward
+	} else if s.asked {
+		want.Helo, want.Proto = s.peerHelo, s.peerProto
+	}
+	if s.asked && sameClient(&want, &s.policy.Facts) {
+		return s.refusedForward(k)
+	}
+	if s.asked { // another client: another session, of its own id
+		s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: "forwarded another client"})
+		want.ID = ""
+		s.policy = s.set.Env.NewSession(s.policy.Ctx, want)
+	} else {
+		want.ID = s.policy.ID
+		s.policy.Facts = want
+	}
+	s.asked = true
+	s.refused = policy.Verdict{}
+	for _, h := range []policy.Hook{policy.Connect, policy.Helo} {
+		s.event = policy.Event{}
+		v := s.ask(h)
+		s.pause(v.Delay)
+		if v.Refuses() {
+			v.Delay = 0
+			if v.Reply.Code == 421 && !v.Close { // the forwarder's connection is not the client's
+				v.Reply.Code = 451
+			}
+			s.refused = v
+			break
+		}
+	}
+	return s.refusedForward(k)
+}
+
+// refusedForward answers MAIL for a client that connect or helo refused.
+func (s *session) refusedForward(k *call) bool {
+	if !s.refused.Refuses() {
+		return true
+	}
+	s.refuse(k.verb, s.refused, nil)
+	return false
+}
+
+func sameClient(a, b *policy.Facts) bool {
+	return a.Remote == b.Remote && a.PTR == b.PTR && a.Helo == b.Helo && a.Proto == b.Proto && a.Stranger == b.Stranger
+}
+
+// closedBeforeDot reports whether a forwarder has closed its connection: it
+// gave up waiting, and hears no answer. Nothing goes to the upstream's dot then,
+// as the client behind it was told to come again. A client of our own may close
+// its side behind a whole message.
+func (s *session) closedBeforeDot() bool {
+	return s.forwarder && s.watch.raw != nil && clientGone(s.watch.raw, false)
+}
