@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// miniMTA answers everything with 2xx, as fast as it can, and counts.
+type miniMTA struct {
+	l        net.Listener
+	wg       sync.WaitGroup
+	messages atomic.Int32
+	proxied  bool // a PROXY header comes first
+}
+
+func startMiniMTA(t testing.TB, proxied bool) *miniMTA {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &miniMTA{l: l, proxied: proxied}
+	m.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			m.wg.Go(func() { m.serve(c) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); m.wg.Wait() })
+	return m
+}
+
+func (m *miniMTA) serve(c net.Conn) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	if m.proxied {
+		if _, err := proxyproto.Read(r); err != nil {
+			return
+		}
+	}
+	io.WriteString(c, "220 mini\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		switch verb, _, _ := strings.Cut(strings.TrimSpace(line), " "); verb {
+		case "DATA":
+			io.WriteString(c, "354 go\r\n")
+			for line != ".\r\n" {
+				if line, err = r.ReadString('\n'); err != nil {
+					return
+				}
+			}
+			m.messages.Add(1)
+			io.WriteString(c, "250 queued\r\n")
+		case "QUIT":
+			io.WriteString(c, "221 bye\r\n")
+			return
+		default:
+			io.WriteString(c, "250 Ok\r\n")
+		}
+	}
+}
+
+// Many sessions, few connections, and everything that can go wrong: no place is
+// lost, none is given twice, and what was promised was taken.
+func TestPoolStress(t *testing.T) {
+	for _, id := range []Identity{IdentityNone, IdentityProxy} {
+		t.Run(fmt.Sprint(id), func(t *testing.T) {
+			noLeaks(t)
+			m := startMiniMTA(t, id == IdentityProxy)
+			h := &Hop{Address: m.l.Addr().String(), Identity: id, Hostname: "moon.example", MaxConns: 4, Wait: 20 * time.Second}
+			var wg sync.WaitGroup
+			var taken atomic.Int32
+			for i := range 32 {
+				wg.Go(func() {
+					rnd := rand.New(rand.NewPCG(uint64(i), 7))
+					f := &policy.Facts{ID: fmt.Sprint(i)}
+					defer h.Forget(f.ID)
+					for range 20 {
+						stressOnce(t, h, f, rnd, &taken)
+					}
+				})
+			}
+			wg.Wait()
+			h.pool.mu.Lock()
+			open, idle, waiters := h.pool.open, len(h.pool.idle), len(h.pool.waiters)
+			h.pool.mu.Unlock()
+			if open != idle || waiters != 0 || open > 4 {
+				t.Errorf("%d open, %d idle, %d waiting", open, idle, waiters)
+			}
+			h.Close()
+			if got := m.messages.Load(); got < taken.Load() || got == 0 {
+				t.Errorf("%d messages were promised, %d arrived", taken.Load(), got)
+			}
+		})
+	}
+}
+
+func stressOnce(t *testing.T, h *Hop, f *policy.Facts, rnd *rand.Rand, taken *atomic.Int32) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if rnd.IntN(10) == 0 {
+		time.AfterFunc(time.Duration(rnd.IntN(3000))*time.Microsecond, cancel)
+	}
+	u, err := h.Get(ctx, f)
+	if err != nil {
+		if ctx.Err() == nil {
+			t.Error(err)
+		}
+		return
+	}
+	defer u.Return()
+	u.Send("MAIL", []byte("FROM:<>"))
+	u.Send("RCPT", []byte("TO:<a@b.example>"))
+	for range 2 {
+		if _, err := u.Reply(ctx); err != nil {
+			return
+		}
+	}
+	switch rnd.IntN(8) {
+	case 0:
+		u.Abort()
+		return
+	case 1:
+		return // an open transaction
+	}
+	w, _, err := u.Data(ctx)
+	if err != nil {
+		return
+	}
+	for range rnd.IntN(3) {
+		if _, err := w.Write(make([]byte, 20000)); err != nil {
+			return
+		}
+	}
+	if rnd.IntN(8) == 0 {
+		return // an open body
+	}
+	if r, err := w.End(context.Background()); err == nil && r.Code == 250 {
+		taken.Add(1)
+	}
+}
