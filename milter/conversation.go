@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
 
-	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -150,118 +147,6 @@ func (c *conversation) connect(ctx context.Context, s *policy.Session, ev *polic
 	return c.verdict(act, policy.Connect)
 }
 
-// clientOf is the client as CONNECT names it. One without an address is
-// "unknown": the library leaves the port of a unix address out, which
-// libmilter and rspamd take for a broken packet.
-func clientOf(f *policy.Facts) (host string, family milter.ProtoFamily, port uint16, addr string) {
-	if !f.Remote.IsValid() {
-		return "localhost", milter.FamilyUnknown, 0, ""
-	}
-	a := f.Remote.Addr().Unmap()
-	family = milter.FamilyInet
-	if a.Is6() {
-		family = milter.FamilyInet6
-	}
-	host = f.PTR
-	if host == "" {
-		host = "[" + a.String() + "]"
-	}
-	return host, family, f.Remote.Port(), a.String()
-}
-
-func nameOf(f *policy.Facts) string {
-	if f.PTR == "" {
-		return "unknown"
-	}
-	return f.PTR
-}
-
-func addrText(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.Addr().Unmap().String()
-}
-
-func portText(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return strconv.Itoa(int(a.Port()))
-}
-
-// pairs leaves out macros without a value and values that hold a NUL.
-func pairs(kv ...string) []string {
-	out := make([]string, 0, len(kv))
-	for i := 0; i+1 < len(kv); i += 2 {
-		if kv[i+1] != "" && strings.IndexByte(kv[i+1], 0) < 0 {
-			out = append(out, kv[i], kv[i+1])
-		}
-	}
-	return out
-}
-
-func (c *conversation) helo(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
-	if err := c.abort(); err != nil { // EHLO ends a message
-		return nil, err
-	}
-	if t := s.TLS; t != nil {
-		if err := c.link.Macros(milter.CodeHelo, pairs("{tls_version}", t.Version, "{cipher}", t.Cipher, "{cert_subject}", t.Peer)...); err != nil {
-			return nil, err
-		}
-	}
-	c.greeted = true
-	return c.link.Helo(noNUL(s.Helo))
-}
-
-func (c *conversation) mail(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
-	from := s.Tx.In.From
-	auth := ""
-	if s.User != "" {
-		auth = "PLAIN" // which mechanism it was is not known here; filters ask whether there was one
-	}
-	err := c.link.Macros(milter.CodeMail, pairs("i", s.Tx.ID, "{mail_addr}", from.Address, "{mail_host}", from.Domain,
-		"{mail_mailer}", "smtp", "{auth_authen}", s.User, "{auth_type}", auth)...)
-	if err != nil {
-		return nil, err
-	}
-	c.content = true
-	return c.link.Mail(unbracketed(from.Raw), rawParams(s.Tx.In.Params))
-}
-
-func (c *conversation) rcpt(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
-	to := ev.Rcpt.In
-	err := c.link.Macros(milter.CodeRcpt, pairs("i", s.Tx.ID, "{rcpt_addr}", to.Address, "{rcpt_host}", to.Domain, "{rcpt_mailer}", "smtp")...)
-	if err != nil {
-		return nil, err
-	}
-	return c.link.Rcpt(unbracketed(to.Raw), rawParams(ev.Rcpt.Params))
-}
-
-// data says DATA, which the library cannot; a filter of version 2 has no such
-// command, and the library does not tell of one between.
-func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoData) {
-		return nil, errNothing
-	}
-	c.link.until(c.f.commandTime(), ev.Deadline)
-	if err := c.link.Macros(milter.CodeData, "i", s.Tx.ID); err != nil {
-		return nil, err
-	}
-	return c.link.raw(wire.Signal{Code: milter.CodeData}, milter.OptNoDataReply)
-}
-
-func (c *conversation) unknown(ev *policy.Event) (*milter.Action, error) {
-	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoUnknown) {
-		return nil, errNothing
-	}
-	c.link.until(c.f.commandTime(), ev.Deadline)
-	return c.link.raw(wire.Unknown{Line: noNUL(string(ev.Line))}, milter.OptNoUnknownReply)
-}
-
 // abort ends a message that the filter knows of.
 func (c *conversation) abort() error {
 	if !c.content {
@@ -350,34 +235,4 @@ func (c *conversation) onError(_ *policy.Session, h policy.Hook) policy.Verdict 
 		v.Action, v.Reply = policy.Tempfail, replyFilterAway
 	}
 	return v
-}
-
-func rawParams(params []policy.Param) (args []string) {
-	for _, p := range params {
-		args = append(args, p.Raw)
-	}
-	return args
-}
-
-// unbracketed is a path as the library wants it: it puts the brackets back.
-func unbracketed(raw string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(raw, "<"), ">")
-}
-
-// noNUL takes NULs out of what becomes a C-string.
-func noNUL(s string) string {
-	if strings.IndexByte(s, 0) < 0 {
-		return s
-	}
-	return strings.ReplaceAll(s, "\x00", "")
-}
-
-// headerWord makes a name fit for a header value.
-func headerWord(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' {
-			return '_'
-		}
-		return r
-	}, s)
 }
