@@ -139,10 +139,13 @@ func TestHostile(t *testing.T) {
 		hostileChild(name)
 		return
 	}
-	for _, h := range hostile {
+	for i, h := range hostile {
+		if (raceEnabled || testing.Short()) && i%8 != 0 { // one goroutine each: nothing to race
+			continue
+		}
 		t.Run(h.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestHostile$")
 			cmd.Env = append(os.Environ(), "LUA_HOSTILE="+h.name)
@@ -159,9 +162,10 @@ func TestHostile(t *testing.T) {
 				if h.kinds == nil && k != well || h.kinds != nil && !slices.Contains(h.kinds, k) {
 					t.Errorf("%s: ends with %v (%s), want one of %v", [...]string{"load", "call"}[i], k, e.Texts[i], h.kinds)
 				}
-				if e.Ms[i] > 3000 {
-					t.Errorf("takes %d ms", e.Ms[i])
-				}
+			}
+			use := cmd.ProcessState
+			if cpu := use.UserTime() + use.SystemTime(); !raceEnabled && cpu > 6*time.Second {
+				t.Errorf("takes %v of processor time", cpu)
 			}
 			if !raceEnabled && e.Peak > hostilePeak {
 				t.Errorf("held %d MB", e.Peak>>20)
@@ -188,7 +192,12 @@ func hostileChild(name string) {
 			continue
 		}
 		for _, src := range []string{h.src, "return function() " + h.src + " end"} {
-			k, text, took := hostileRun(src)
+			// The clock decides only where it may: a busy machine must not change how the others end.
+			wall := time.Minute
+			if slices.Contains(h.kinds, Deadline) {
+				wall = time.Second
+			}
+			k, text, took := hostileRun(src, wall)
 			e.Kinds, e.Texts, e.Ms = append(e.Kinds, k), append(e.Texts, text), append(e.Ms, took.Milliseconds())
 		}
 	}
@@ -202,7 +211,7 @@ func hostileChild(name string) {
 }
 
 // hostileRun runs the top level, and the function it returned if it returned one.
-func hostileRun(src string) (kind Kind, text string, took time.Duration) {
+func hostileRun(src string, wall time.Duration) (kind Kind, text string, took time.Duration) {
 	start := time.Now()
 	proto, err := compileAnyway(src)
 	if err != nil {
@@ -211,7 +220,7 @@ func hostileRun(src string) (kind Kind, text string, took time.Duration) {
 	s := NewState()
 	defer s.Close()
 	s.files["p"] = struct{}{}
-	deadline := start.Add(time.Second)
+	deadline := start.Add(wall)
 	v, err := s.Call(s.L.NewFunctionFromProto(proto), Budget{}, deadline, context.Background())
 	if fn := s.function(v); err == nil && fn != nil {
 		s.Freeze(fn)
