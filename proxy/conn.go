@@ -58,7 +58,6 @@ func (c *conn) Begin(f *policy.Facts, id string) { c.facts, c.id = f, id }
 var (
 	errOctets  = errors.New("command holds a line end or NUL")
 	errMisuse  = errors.New("command out of turn")
-	errClosed  = errors.New("connection is closed")
 	errStrange = errors.New("reply of the wrong kind")
 )
 

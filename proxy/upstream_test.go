@@ -492,8 +492,7 @@ func TestBodyTrickle(t *testing.T) {
 }
 
 func BenchmarkUpstreamMessage(b *testing.B) {
-	const n = 100000
-	s := startScripted(b, opening+strings.Repeat(aMail, 1)) // the wire is not what is measured
+	s := startScripted(b, opening+aMail) // the wire is not what is measured
 	u := mustGet(b, s.hop(), stranger).(*conn)
 	sendOne(b, u)
 	conn := &bytesConn{}
