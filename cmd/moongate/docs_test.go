@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/netip"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,10 +19,13 @@ import (
 
 	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/logsink"
+	"github.com/moongate/moongate/internal/sink"
 	"github.com/moongate/moongate/internal/watch"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/script"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 var (
@@ -72,6 +79,90 @@ func TestExamplesLoad(t *testing.T) {
 	}
 	if count < 9 {
 		t.Errorf("only %d examples were found", count)
+	}
+}
+
+// Every Lua example is asked at every stage of a conversation, too, and none
+// of its rules fails. What it calls must exist, and mean what the page says.
+func TestExamplesRun(t *testing.T) {
+	maildir, err := sink.OpenMaildir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, err := net.Listen("unix", filepath.Join(t.TempDir(), "up"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := &sink.Server{Maildir: maildir}
+	served := make(chan error, 1)
+	go func() { served <- backend.Serve(upstream) }()
+	defer func() {
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		backend.Shutdown(now)
+		<-served
+	}()
+	for file, text := range pages(t) {
+		if strings.Contains(file, "/decisions/") {
+			continue
+		}
+		for i, m := range luaBlock.FindAllStringSubmatch(text, -1) {
+			t.Run(fmt.Sprintf("%s-%d", filepath.Base(file), i+1), func(t *testing.T) {
+				cfg := configs.Default()
+				cfg.Upstream.Address = configs.Address("unix:" + upstream.Addr().String())
+				cfg.Policy.Scripts = t.TempDir()
+				if err := os.WriteFile(filepath.Join(cfg.Policy.Scripts, "example.lua"), []byte(m[1]), 0o666); err != nil {
+					t.Fatal(err)
+				}
+				runExample(t, cfg)
+			})
+		}
+	}
+}
+
+func runExample(t *testing.T, cfg *configs.Config) {
+	log, out := logsink.New(logsink.Options{Out: io.Discard})
+	defer out.Close(time.Second)
+	seen := newWitness()
+	h, err := furnish(cfg, zap.New(zapcore.NewTee(log.Core(), seen)), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	ours, theirs := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.proxy.ServeConn(theirs, policy.Facts{Remote: netip.MustParseAddrPort("127.0.0.1:4711"), PTR: "client.example.com"})
+	}()
+	defer func() { ours.Close(); <-ended }()
+	ours.SetDeadline(time.Now().Add(patience))
+	c := textproto.NewConn(ours)
+	var transcript strings.Builder
+	for _, line := range []string{"", "EHLO client.example.com", "VRFY bob", "NONSENSE", "MAIL FROM:<ann@example.com>", "RCPT TO:<postmaster@example.org>",
+		"RCPT TO:<bob@example.org>", "DATA", "From: ann@example.com\r\nSubject: hello\r\nX-Internal-Ticket: 1\r\n\r\nworld\r\n.", "QUIT"} {
+		if line != "" {
+			if err := c.PrintfLine("%s", line); err != nil {
+				t.Fatalf("%s%v", &transcript, err)
+			}
+		}
+		code, reply, err := c.ReadResponse(0)
+		if err != nil {
+			t.Fatalf("%s%v", &transcript, err)
+		}
+		fmt.Fprintf(&transcript, "C: %s\nS: %d %s\n", line, code, reply)
+	}
+	entries, err := seen.session()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e["msg"] == "rule failed" || e["msg"] == "panic" {
+			t.Errorf("%v\n%s", e, &transcript)
+		}
+	}
+	if want := "250 2.0.0 Ok: queued as "; !strings.Contains(transcript.String(), want) {
+		t.Errorf("an ordinary message does not pass:\n%s", &transcript)
 	}
 }
 

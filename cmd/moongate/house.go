@@ -94,6 +94,7 @@ func (h *house) addresses() []string {
 func (h *house) start(ctx context.Context) <-chan error {
 	h.ctx, h.stop = context.WithCancel(ctx)
 	broken := make(chan error, len(h.doors))
+	h.setPhase("") // before the doors are answered: one that fails at once must be noticed
 	for _, d := range h.doors {
 		h.work.Go(func() { h.answer(d, broken) })
 	}
@@ -102,7 +103,6 @@ func (h *house) start(ctx context.Context) <-chan error {
 	}
 	h.watch()
 	h.probe(h.currentHop)
-	h.setPhase("")
 	return broken
 }
 
