@@ -1,0 +1,101 @@
+package milter_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-msgauth/dkim"
+
+	"github.com/moongate/moongate/test/moongate"
+	"github.com/moongate/moongate/test/postfix"
+)
+
+// opendkim signs what leaves the door, after all edits of the policy; Postfix
+// delivers a message whose signature verifies. When opendkim is away, on_error
+// counts.
+func TestDoorWithOpenDKIM(t *testing.T) {
+	if _, err := os.Stat("/usr/sbin/opendkim"); err != nil {
+		t.Skip("opendkim is not installed (Debian package opendkim)")
+	}
+	dir := t.TempDir()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pemKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	conf := fmt.Sprintf("Syslog no\nCanonicalization simple/simple\nMode s\nDomain example.net\nSelector sel\nKeyFile %s/key\nSocket local:%s/s\nInternalHosts 0.0.0.0/0\nRequireSafeKeys false\n", dir, dir)
+	for name, text := range map[string]string{"key": string(pemKey), "conf": conf} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signer := exec.Command("/usr/sbin/opendkim", "-f", "-x", dir+"/conf")
+	signer.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := signer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := func() { syscall.Kill(-signer.Process.Pid, syscall.SIGKILL); signer.Wait() }
+	defer func() { stop() }()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("unix", dir+"/s")
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+
+	mta := postfix.Start(t, postfix.Options{})
+	gate := moongate.Start(t, moongate.Options{Upstream: mta.Addr,
+		Config: moongate.Default + "\n[[filter]]\nname = \"opendkim\"\naddress = \"unix:" + dir + "/s\"\nphase = \"sign\"\n",
+		Files: map[string]string{"scripts/10-policy.lua": `
+on.message("tag", function(msg)
+  msg:set_header("Subject", "[tagged]  " .. msg:header("Subject"))
+  msg:insert_header("X-Policy", "was here")
+end)`}})
+	c := dial(t, gate.Addr)
+	c.reply()
+	send := func(from string) string {
+		c.want("250", "MAIL FROM:<"+from+">")
+		c.want("250", "RCPT TO:<b@example.org>")
+		return c.data("From: a@example.net\r\nTo: b@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.net>\r\nSubject:  two  blanks\r\n\tfold \xe4\r\n\r\nBody  \r\n..\r\n..x\r\n\r\n")
+	}
+	c.want("250", "EHLO client.example")
+	for range 2 {
+		if r := send("a@example.net"); !strings.HasPrefix(r, "250") {
+			t.Fatalf("message: %q", r)
+		}
+	}
+	record := "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(pub)
+	for _, m := range mta.Messages(2) {
+		got, err := dkim.VerifyWithOptions(bytes.NewReader(m.Body()), &dkim.VerifyOptions{LookupTXT: func(string) ([]string, error) { return []string{record}, nil }})
+		if err != nil || len(got) != 1 || got[0].Err != nil || !strings.Contains(string(m.Body()), "Subject: [tagged]") {
+			t.Errorf("%v, %v:\n%s", got, err, m.Body())
+		}
+	}
+	audit := gate.WaitLog("message", nil)
+	if s := fmt.Sprint(audit["edits"]); !strings.Contains(s, "insert_header DKIM-Signature[0] by opendkim") {
+		t.Errorf("audit line: %s", audit)
+	}
+	stop()
+	c.want("451 4.7.1", "MAIL FROM:<a@example.net>")
+	c.want("221", "QUIT")
+}
