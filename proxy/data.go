@@ -107,6 +107,11 @@ func (s *session) conclude(in *intake, o *policy.Outcome) {
 		s.close("connection lost")
 		return
 	}
+	if o.Reply.Positive() && o.By != policy.ByUpstream && !swallows(o) {
+		// The last door of the first law. Nothing comes here; if a bug does,
+		// nobody is told that a message was taken.
+		o = outcome(replyTrouble, policy.ByMoongate, "a 250 that is not the upstream's")
+	}
 	if o.Verdict.Refuses() {
 		s.delay(o.Verdict)
 	}
@@ -123,6 +128,12 @@ func (s *session) conclude(in *intake, o *policy.Outcome) {
 		// message: it is never taken for commands. docs/mail.md 13.
 		s.close("doubtful end of data")
 	}
+}
+
+// swallows reports an outcome that the policy decided: the 250 is our own, and
+// the log says so.
+func swallows(o *policy.Outcome) bool {
+	return o.Action == policy.Discard || o.Action == policy.Quarantine
 }
 
 // bodyFailed ends a session whose message did not come whole. The rest is never

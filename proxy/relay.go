@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/moongate/moongate/policy"
@@ -24,61 +23,6 @@ type relay struct {
 type toldRcpt struct {
 	rcpt *policy.Recipient
 	raw  string // the path as it was told
-}
-
-// awaited is a command that went upstream. silent: the client has heard its
-// answer already (a held MAIL).
-type awaited struct {
-	verb   string
-	rcpt   *policy.Recipient
-	silent bool
-}
-
-// maxRedials bounds how often a dead connection is replaced at MAIL: a pool may
-// hold several that died together. Once MAIL was accepted it happens once
-// (docs/mail.md 11).
-const maxRedials = 3
-
-// outcome is the end of a transaction, or of a command, by its reply.
-func outcome(r policy.Reply, by policy.Source, cause string) *policy.Outcome {
-	o := &policy.Outcome{Reply: r, By: by, Cause: cause}
-	switch r.Code / 100 {
-	case 2:
-		o.Action = policy.Accept
-	case 4:
-		o.Action = policy.Tempfail
-	case 5:
-		o.Action = policy.Reject
-	}
-	return o
-}
-
-// hopFailed is what an error of the upstream means to the client.
-func hopFailed(err error) *policy.Outcome {
-	var he *HopError
-	if !errors.As(err, &he) {
-		return outcome(replyTrouble, policy.ByMoongate, err.Error())
-	}
-	by := policy.ByMoongate
-	if he.Reply.Raw != nil {
-		by = policy.ByUpstream
-	}
-	o := outcome(he.Reply, by, he.Error())
-	o.Ambiguous = he.Ambiguous
-	return o
-}
-
-// hopSaid is what a refusal of the upstream means to the client: word for
-// word, but for refusals that tell of a fault between the two of us.
-// docs/mail.md 11 and 20.
-func (s *session) hopSaid(r policy.Reply) *policy.Outcome {
-	switch {
-	case r.Code == 421 && !s.set.Hop.Identity.Knows():
-		return outcome(hopBusy, policy.ByMoongate, r.String())
-	case r.Code < 400 && r.Code/100 != 2, ourFault(r.Code):
-		return outcome(replyTrouble, policy.ByMoongate, "upstream: "+r.String())
-	}
-	return outcome(r, policy.ByUpstream, "")
 }
 
 // dial gets a connection for this transaction.
@@ -197,125 +141,6 @@ func (s *session) relayRcpt(r *policy.Recipient) *policy.Outcome {
 	}
 	s.sendRcpt(r, r.Out.Raw)
 	s.await(awaited{verb: "RCPT", rcpt: r})
-	return nil
-}
-
-// await notes an outstanding reply. RFC 2920 3.1: who does not announce
-// PIPELINING is told one command at a time.
-func (s *session) await(a awaited) {
-	s.relay.awaited = append(s.relay.awaited, a)
-	if !a.silent && !s.relay.up.Caps().Has("PIPELINING") {
-		s.collect()
-	}
-}
-
-// reply waits for the next reply of the upstream.
-func (s *session) reply() (policy.Reply, error) {
-	s.wait()
-	r, err := s.relay.up.Reply(s.policy.Ctx)
-	s.proceed()
-	return r, err
-}
-
-// collect reads the outstanding replies and gives each to the client.
-func (s *session) collect() {
-	if len(s.relay.awaited) == 0 {
-		return
-	}
-	group := s.relay.awaited
-	s.relay.awaited = nil
-	for i := 0; i < len(group); i++ {
-		a := group[i]
-		if s.relay.up == nil { // lost on the way, or MAIL was refused
-			s.answerLost(a)
-			continue
-		}
-		r, err := s.reply()
-		var o *policy.Outcome
-		switch {
-		case errors.Is(err, ErrGone):
-			if o = s.revive(group[i:]); o == nil {
-				i--
-				continue
-			}
-		case err != nil:
-			o = hopFailed(err)
-			s.relay.abort()
-		default:
-			o = s.hopSaid(r)
-			if r.Code == 421 {
-				s.relay.abort()
-			}
-		}
-		s.deliverReply(a, o)
-	}
-	s.relay.awaited = group[:0]
-}
-
-// deliverReply gives the client what became of a command.
-func (s *session) deliverReply(a awaited, o *policy.Outcome) {
-	switch {
-	case a.verb == "MAIL" && o.Action == policy.Accept:
-		s.relay.open = true
-	case a.verb == "MAIL":
-		s.relay.open = false
-		s.relay.refused = o
-	case s.relay.refused != nil: // its RCPT was on the way already
-		s.answerLost(a)
-		return
-	case o.Action == policy.Accept:
-		s.relay.told = append(s.relay.told, toldRcpt{a.rcpt, a.rcpt.Out.Raw})
-	}
-	if a.silent {
-		return
-	}
-	s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
-	if a.verb == "MAIL" && s.policy.Tx == nil {
-		s.relay.settleDown()
-	}
-}
-
-// answerLost answers a command that the upstream cannot answer any more.
-func (s *session) answerLost(a awaited) {
-	switch o := s.relay.refused; {
-	case a.silent:
-	case s.policy.Tx == nil: // its MAIL was refused
-		s.say(a.verb, replyNeedMail, policy.ByMoongate, nil, "")
-	case o != nil:
-		s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
-	default:
-		s.say(a.verb, replyTrouble, policy.ByMoongate, a.rcpt, "upstream lost")
-	}
-}
-
-// revive replaces a connection that was gone while nothing was awaited of it:
-// the envelope is said again, unseen by the client, then what was queued.
-// docs/mail.md 11.
-func (s *session) revive(queued []awaited) *policy.Outcome {
-	r := &s.relay
-	open := r.open || len(r.told) > 0
-	r.abort()
-	if open && r.redials > 0 || r.redials >= maxRedials {
-		return outcome(replyTrouble, policy.ByMoongate, "upstream lost again")
-	}
-	r.redials++
-	s.srv.Metrics.redialed()
-	if o := s.dial(); o != nil {
-		return o
-	}
-	if open {
-		if o := s.replayTold(); o != nil {
-			r.abort()
-			return outcome(replyTrouble, policy.ByMoongate, "replay refused: "+o.Reply.String())
-		}
-	}
-	for _, a := range queued {
-		if a.verb == "MAIL" {
-			s.sendMail()
-		} else {
-			s.sendRcpt(a.rcpt, a.rcpt.Out.Raw)
-		}
-	}
 	return nil
 }
 

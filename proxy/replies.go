@@ -129,5 +129,4 @@ var (
 	replyLoop      = policy.Say(554, policy.Status{5, 4, 6}, "Too many hops")
 	replyNoSpace   = policy.Say(452, policy.Status{4, 3, 1}, "Insufficient system storage")
 	replyTrouble   = policy.Say(451, policy.Status{4, 3, 0}, "Temporary failure, please try again later")
-	replyLost      = policy.Say(451, policy.Status{4, 4, 2}, "Connection to the next hop was lost, please try again later")
 )

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -105,83 +103,6 @@ func (s *session) converse() {
 	}
 }
 
-// errShutdown is what next answers when the client is to hear 421 4.3.2.
-var errShutdown = errors.New("shutdown")
-
-// next returns the next command line. Before it waits, every reply that the
-// client is owed has left: RFC 2920 3.2.
-func (s *session) next() ([]byte, error) {
-	if err := s.policy.Ctx.Err(); err != nil {
-		return nil, err
-	}
-	if s.woken.Load() && s.policy.Tx == nil {
-		return nil, errShutdown
-	}
-	if !s.queued() {
-		s.collect()
-		if s.cause != "" || s.out.flush() != nil {
-			return nil, io.ErrClosedPipe
-		}
-		if err := s.park(); err != nil {
-			return nil, err
-		}
-	}
-	return s.in.Line(maxCommand)
-}
-
-// queued reports whether a whole command is here already.
-func (s *session) queued() bool {
-	if s.in.Buffered() == 0 {
-		return false
-	}
-	span, err := s.in.Span()
-	return err == nil && bytes.IndexByte(span, '\n') >= 0
-}
-
-// park waits for the client to speak, for one command line at most
-// timeouts.idle. It holds no buffer and, between transactions, may be woken by
-// a shutdown.
-func (s *session) park() error {
-	wait := s.set.Timeouts.Idle
-	if s.srv.stress.Load() { // RFC 5321 4.5.3.2.7 wants 5 minutes; less by choice, as Postfix
-		wait = min(wait, stressIdle)
-	}
-	s.mu.Lock()
-	s.idle = s.policy.Tx == nil
-	if s.idle && s.woken.Load() {
-		s.mu.Unlock()
-		return errShutdown
-	}
-	s.conn.SetReadDeadline(time.Now().Add(wait))
-	s.mu.Unlock()
-
-	err := s.in.Park()
-
-	s.mu.Lock()
-	s.idle = false
-	s.mu.Unlock()
-	return err
-}
-
-// wake tells the session that the server shuts down. It is called from another
-// goroutine.
-func (s *session) wake() {
-	s.woken.Store(true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.idle {
-		s.conn.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// kill ends the session now. It is called from another goroutine.
-func (s *session) kill() {
-	s.hardStop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conn.Close()
-}
-
 // readFailed ends the session after an error of the connection. Nothing is
 // ever read from it again.
 func (s *session) readFailed(err error) {
@@ -241,93 +162,4 @@ func (s *session) recover() {
 	s.relay.awaited = s.relay.awaited[:0]
 	s.out.add(&replyPanic)
 	s.close("panic")
-}
-
-// ask asks the policy about the event at hand. While it is asked the sweeper
-// looks after the client.
-func (s *session) ask(h policy.Hook) policy.Verdict {
-	s.event.Hook = h
-	s.wait()
-	v := s.policy.Ask(&s.event)
-	s.proceed()
-	return v
-}
-
-// tellEnd tells of the end of a transaction or session. Its log rules run also
-// when the client is gone, which has cancelled all else.
-func (s *session) tellEnd(ev *policy.Event) {
-	ctx := s.policy.Ctx
-	if ctx.Err() != nil {
-		s.policy.Ctx = context.WithoutCancel(ctx)
-	}
-	s.policy.Tell(ev)
-	s.policy.Ctx = ctx
-}
-
-// answer is what the client hears to a command, behind what it is still owed;
-// the policy is told.
-func (s *session) answer(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient) {
-	s.answerCause(verb, r, by, rcpt, "")
-}
-
-func (s *session) answerCause(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient, cause string) {
-	s.collect()
-	s.say(verb, r, by, rcpt, cause)
-}
-
-// say is answer for who knows that nothing is owed. It returns the reply as the
-// client hears it.
-func (s *session) say(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient, cause string) policy.Reply {
-	r = s.policy.Refusal(r)
-	s.out.add(&r)
-	s.policy.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: by, Rcpt: rcpt, Cause: cause})
-	if !r.Refuses() {
-		return r
-	}
-	s.errors++
-	switch {
-	case r.Code == 421:
-		s.close(verb + " answered 421")
-	case s.errors > s.set.Limits.Errors && s.cause == "":
-		s.out.add(&replyErrors)
-		s.close("too many errors")
-	}
-	return r
-}
-
-// refuse gives the client a verdict that refuses.
-func (s *session) refuse(verb string, v policy.Verdict, rcpt *policy.Recipient) policy.Reply {
-	s.collect()
-	s.delay(v)
-	r := s.say(verb, v.Reply, source(v), rcpt, "")
-	if v.Close {
-		s.close("policy")
-	}
-	return r
-}
-
-// source says who decided a verdict.
-func source(v policy.Verdict) policy.Source {
-	if v.Rule == nil {
-		return policy.ByFilter
-	}
-	return policy.ByPolicy
-}
-
-// delay waits as long as a verdict wants, or until the client is gone.
-func (s *session) delay(v policy.Verdict) { s.pause(v.Delay) }
-
-// pause waits, or until the client is gone.
-func (s *session) pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	s.wait()
-	select {
-	case <-t.C:
-	case <-s.policy.Ctx.Done():
-	}
-	s.proceed()
 }
