@@ -257,6 +257,7 @@ func (c *conn) Return() {
 			return
 		}
 	}
+	c.rd.free() // while it waits it needs none
 	c.hop.put(c)
 }
 
