@@ -6,27 +6,13 @@ import (
 	glua "github.com/yuin/gopher-lua"
 )
 
-// open defines the names of builtins, and nothing else: no io, os, debug, package, coroutine, load, getfenv, _G.
-func (s *State) open() {
-	L := s.L
-	for name, fn := range baseFuncs {
-		L.SetGlobal(name, L.NewFunction(fn))
-	}
-	L.SetGlobal("_VERSION", glua.LString("Lua 5.1"))
-	s.openIterators()
-	s.openHidden()
-	s.openString()
-	s.openTable()
-	s.openMath()
-	s.Freeze()
-	s.sealed = false
-}
-
 var baseFuncs = map[string]glua.LGFunction{
 	"assert":       baseAssert,
 	"error":        baseError,
 	"getmetatable": baseGetMetatable,
+	"ipairs":       baseIpairs,
 	"next":         baseNext,
+	"pairs":        basePairs,
 	"pcall":        basePCall,
 	"rawequal":     baseRawEqual,
 	"rawget":       baseRawGet,

@@ -175,8 +175,12 @@ func TestBusyMachine(t *testing.T) {
 	src := `return function() local n = 0 for i = 1, 160000 do n = n + i end return n end`
 	chunk, _ := Compile("busy.lua", []byte(src), nil)
 	start := time.Now()
+	hooks := 300
+	if raceEnabled {
+		hooks = 30
+	}
 	var wg sync.WaitGroup
-	for range 300 {
+	for range hooks {
 		wg.Go(func() {
 			s := NewState()
 			defer s.Close()

@@ -6,9 +6,10 @@ import (
 	glua "github.com/yuin/gopher-lua"
 )
 
-// openCoercion gives strings arithmetic metamethods. The VM looks for them before its own conversion, which reads
+// coercions are the arithmetic metamethods of strings. The VM looks for them before its own conversion, which reads
 // "010" as eight, "1_000" as a thousand and "0b1" as one.
-func (s *State) openCoercion(mt *glua.LTable) {
+func coercions() map[string]glua.LGFunction {
+	funcs := map[string]glua.LGFunction{}
 	for event, op := range map[string]func(a, b float64) float64{
 		"__add": func(a, b float64) float64 { return a + b },
 		"__sub": func(a, b float64) float64 { return a - b },
@@ -18,7 +19,7 @@ func (s *State) openCoercion(mt *glua.LTable) {
 		"__pow": math.Pow,
 		"__unm": func(a, _ float64) float64 { return -a },
 	} {
-		mt.RawSetString(event, s.L.NewFunction(func(L *glua.LState) int {
+		funcs[event] = func(L *glua.LState) int {
 			a, aok := number(L.Get(1))
 			b, bok := number(L.Get(2))
 			if event == "__unm" {
@@ -48,8 +49,9 @@ func (s *State) openCoercion(mt *glua.LTable) {
 			}
 			L.RaiseError("attempt to calculate with a %s value", bad.Type())
 			return 0
-		}))
+		}
 	}
+	return funcs
 }
 
 // number converts as arithmetic does.

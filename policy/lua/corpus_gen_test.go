@@ -22,7 +22,7 @@ type generator struct {
 func program(n int) string {
 	g := &generator{r: rand.New(rand.NewPCG(uint64(n), 0x6d6f6f6e)), vars: []string{"a", "b", "c"}}
 	g.p("local a, b, c = %s, %s, %s\nlocal tb = {k0 = 1, k1 = false}\n", g.constant(), g.constant(), g.constant())
-	for range 4 + g.r.IntN(6) {
+	for range 3 + g.r.IntN(4) {
 		g.stmt()
 	}
 	g.p("log(a) log(b) log(c) log(tb.k0) log(tb.k1) log(tb.k2)\n")

@@ -4,10 +4,10 @@ import glua "github.com/yuin/gopher-lua"
 
 // Frozen reports whether t was reachable when Freeze was called: it can be read but not written.
 func (s *State) Frozen(t *glua.LTable) bool {
-	if len(s.frozen) == 0 {
-		return false
+	if _, ok := s.frozen[t]; ok {
+		return true
 	}
-	_, ok := s.frozen[t]
+	_, ok := library.tables[t]
 	return ok
 }
 
@@ -19,7 +19,7 @@ func (s *State) Freeze(roots ...glua.LValue) []Problem {
 	s.frozen = map[*glua.LTable]struct{}{}
 	s.sealed = true
 	w := walker{frozen: s.frozen, seen: map[*glua.LFunction]struct{}{}}
-	w.todo = append(w.todo, s.L.G.Global, s.L.GetMetatable(glua.LString("")))
+	w.todo = append(w.todo, s.L.G.Global)
 	w.todo = append(w.todo, roots...)
 	for _, m := range s.modules {
 		w.todo = append(w.todo, m)
@@ -42,6 +42,9 @@ func (w *walker) walk() {
 		switch v := v.(type) {
 		case *glua.LTable:
 			if _, ok := w.frozen[v]; ok {
+				continue
+			}
+			if _, ok := library.tables[v]; ok {
 				continue
 			}
 			w.frozen[v] = struct{}{}

@@ -22,12 +22,8 @@ const (
 	closureBytes = 176
 )
 
-func (s *State) openHidden() {
-	for name, fn := range map[string]glua.LGFunction{
-		hiddenConcat: concat, hiddenSet: setIndex, hiddenTable: newTable, hiddenFn: newClosure,
-	} {
-		s.L.SetGlobal(name, s.L.NewFunction(fn))
-	}
+var hiddenFuncs = map[string]glua.LGFunction{
+	hiddenConcat: concat, hiddenSet: setIndex, hiddenTable: newTable, hiddenFn: newClosure,
 }
 
 // concat is the operator "..", over any number of operands.

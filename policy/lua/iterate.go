@@ -2,24 +2,22 @@ package lua
 
 import glua "github.com/yuin/gopher-lua"
 
-func (s *State) openIterators() {
-	L := s.L
-	next, step := L.NewFunction(baseNext), L.NewFunction(ipairsStep)
-	L.SetGlobal("next", next)
-	L.SetGlobal("pairs", L.NewFunction(func(L *glua.LState) int {
-		t := L.CheckTable(1)
-		L.Push(next)
-		L.Push(t)
-		L.Push(glua.LNil)
-		return 3
-	}))
-	L.SetGlobal("ipairs", L.NewFunction(func(L *glua.LState) int {
-		t := L.CheckTable(1)
-		L.Push(step)
-		L.Push(t)
-		L.Push(glua.LNumber(0))
-		return 3
-	}))
+var pairsNext, ipairsNext = builtin(baseNext), builtin(ipairsStep)
+
+func basePairs(L *glua.LState) int {
+	t := L.CheckTable(1)
+	L.Push(pairsNext)
+	L.Push(t)
+	L.Push(glua.LNil)
+	return 3
+}
+
+func baseIpairs(L *glua.LState) int {
+	t := L.CheckTable(1)
+	L.Push(ipairsNext)
+	L.Push(t)
+	L.Push(glua.LNumber(0))
+	return 3
 }
 
 func baseNext(L *glua.LState) int {

@@ -7,28 +7,24 @@ import (
 	glua "github.com/yuin/gopher-lua"
 )
 
-// openMath is the language's math without randomseed, which would seed the whole process.
-func (s *State) openMath() {
-	L := s.L
-	lib := L.CreateTable(0, 32)
+// mathLibrary is the language's math without randomseed, which would seed the whole process.
+func mathLibrary() *glua.LTable {
+	lib := newLibrary(mathFuncs)
 	for name, f := range mathUnary {
-		lib.RawSetString(name, L.NewFunction(func(L *glua.LState) int {
+		lib.RawSetString(name, builtin(func(L *glua.LState) int {
 			L.Push(glua.LNumber(f(checkNumber(L, 1))))
 			return 1
 		}))
 	}
 	for name, f := range mathBinary {
-		lib.RawSetString(name, L.NewFunction(func(L *glua.LState) int {
+		lib.RawSetString(name, builtin(func(L *glua.LState) int {
 			L.Push(glua.LNumber(f(checkNumber(L, 1), checkNumber(L, 2))))
 			return 1
 		}))
 	}
-	for name, f := range mathFuncs {
-		lib.RawSetString(name, L.NewFunction(f))
-	}
 	lib.RawSetString("pi", glua.LNumber(math.Pi))
 	lib.RawSetString("huge", glua.LNumber(math.Inf(1)))
-	L.SetGlobal("math", lib)
+	return lib
 }
 
 var mathUnary = map[string]func(float64) float64{

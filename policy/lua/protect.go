@@ -37,10 +37,9 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 		cancel() // of the derived context, which would escape the meter
 	}
 	th.SetContext(m)
-	s := m.state
 	m.nest++
 	m.raised = false
-	state, err, vals := L.Resume(th, L.NewFunctionFromProto(applyProto()), append([]glua.LValue{s.enter, fn}, args...)...)
+	state, err, vals := L.Resume(th, L.NewFunctionFromProto(applyProto()), append([]glua.LValue{enterFunc, fn}, args...)...)
 	raised := m.raised
 	m.nest--
 	m.raised = false
@@ -66,6 +65,8 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	}
 	return false, []glua.LValue{obj}
 }
+
+var enterFunc = builtin(enter)
 
 // enter is the first thing a thread does: Resume gave it a Panic of its own, which does not tell a Lua error from a Go panic.
 func enter(L *glua.LState) int {

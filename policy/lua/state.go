@@ -36,7 +36,6 @@ type State struct {
 	// once a name and state; an error is raised at the author's require. Nil: there are no modules.
 	Modules func(name string) (*Chunk, error)
 
-	enter   *glua.LFunction
 	files   map[string]struct{}
 	modules map[string]glua.LValue // what require returned; nil while it loads
 	frozen  map[*glua.LTable]struct{}
@@ -56,7 +55,6 @@ func NewState() *State {
 	s.Meter.Reset(Budget{}, time.Time{}, nil)
 	s.L.Panic = raise
 	s.L.SetContext(s.Meter)
-	s.enter = s.L.NewFunction(enter)
 	s.open()
 	return s
 }

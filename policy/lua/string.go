@@ -6,20 +6,14 @@ import (
 	glua "github.com/yuin/gopher-lua"
 )
 
-// openString makes the string library our own: gopher-lua's compiles a pattern at every call, copies the text at every
-// replacement, formats with fmt, and breaks Latin-1 in lower().
-func (s *State) openString() {
-	L := s.L
-	lib := L.CreateTable(0, len(stringFuncs))
-	for name, fn := range stringFuncs {
-		lib.RawSetString(name, L.NewFunction(fn))
-	}
-	L.SetGlobal("string", lib)
-	mt := L.CreateTable(0, 10)
+// The string library is our own: gopher-lua's compiles a pattern at every call, copies the text at every replacement, formats with
+// fmt, and breaks Latin-1 in lower().
+
+func stringMetatable(lib glua.LValue) *glua.LTable {
+	mt := newLibrary(coercions())
 	mt.RawSetString("__index", lib)
 	mt.RawSetString("__metatable", glua.LFalse) // getmetatable("") must not lead to what all strings share
-	s.openCoercion(mt)
-	L.SetMetatable(glua.LString(""), mt)
+	return mt
 }
 
 var stringFuncs = map[string]glua.LGFunction{

@@ -6,14 +6,6 @@ import (
 	glua "github.com/yuin/gopher-lua"
 )
 
-func (s *State) openTable() {
-	lib := s.L.CreateTable(0, len(tableFuncs))
-	for name, fn := range tableFuncs {
-		lib.RawSetString(name, s.L.NewFunction(fn))
-	}
-	s.L.SetGlobal("table", lib)
-}
-
 var tableFuncs = map[string]glua.LGFunction{
 	"concat": tableConcat,
 	"getn":   tableGetn,
