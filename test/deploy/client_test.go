@@ -11,7 +11,7 @@ import (
 )
 
 // patience bounds each wait. What has a limit of its own is measured.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // client speaks SMTP and keeps a transcript, which a failed test shows.
 type client struct {
