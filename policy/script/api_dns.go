@@ -34,7 +34,9 @@ func (x *state) lookup(ctx context.Context, q policy.Query) ([]string, error) {
 	return a.Values, nil
 }
 
-// waiting is the context of a lookup.
+// waiting is the context of a lookup. At most three quarters of the states may
+// wait at a time: with a dead resolver the others go on serving rules that ask
+// nobody. Who comes too late gets what is known already, else "temporary".
 func (x *state) waiting(L *glua.LState) (context.Context, context.CancelFunc) {
 	if x.s == nil || x.s.World == nil {
 		L.RaiseError("there is nobody to ask here")
@@ -43,7 +45,12 @@ func (x *state) waiting(L *glua.LState) (context.Context, context.CancelFunc) {
 	if d := x.ev.Deadline; !d.IsZero() && d.Add(-leftForRule).Before(end) {
 		end = d.Add(-leftForRule)
 	}
-	return context.WithDeadline(x.Meter.Context(), end)
+	n := &x.p.pool.asking
+	if n.Add(1) > int64(max(1, x.p.pool.max*3/4)) {
+		end = time.Time{}
+	}
+	ctx, cancel := context.WithDeadline(x.Meter.Context(), end)
+	return ctx, func() { cancel(); n.Add(-1) }
 }
 
 var dnsValues = []param{{"values", "string[]?", "Empty if there is no such name or record; nil if that cannot be said now."}, {"err", "string?", `"temporary".`}}

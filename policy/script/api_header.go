@@ -159,42 +159,42 @@ func (x *state) removeHeader(L *glua.LState, self any) int {
 }
 
 // field is one header field in the hand of a script. It is found again by the
-// octets it is made of: edits of others do not move it.
+// octets it is made of, so edits of others do not move it. One that was removed
+// can still be read.
 type field struct {
-	x   *state
-	raw []byte
+	x *state
+	message.Field
 }
 
 func (f *field) in() *state { return f.x.alive() }
 
 // place is the field's number among those of its name, 0 if it is gone.
-func (f *field) place() (name string, n int) {
-	fields := f.x.msg.tx.Header().Fields()
-	for i := range fields {
-		if raw := fields[i].Raw(); len(raw) > 0 && &raw[0] == &f.raw[0] {
-			name = fields[i].Name()
-			for _, g := range fields[:i+1] {
-				if g.IsField() && g.Is(name) {
-					n++
-				}
-			}
-			return name, n
+func (f *field) place() int {
+	mine := f.Raw()
+	n := 0
+	for _, g := range f.x.msg.tx.Header().Fields() {
+		if !g.IsField() || !g.Is(f.Name()) {
+			continue
+		}
+		n++
+		if &g.Raw()[0] == &mine[0] {
+			return n
 		}
 	}
-	return "", 0
+	return 0
 }
 
-func (f *field) get(L *glua.LState) message.Field {
-	name, n := f.place()
-	g, ok := f.x.msg.tx.Header().Get(name, n)
-	if !ok {
-		L.RaiseError("this header field was removed or changed")
+// edit does something to the field, which must still be there.
+func (f *field) edit(L *glua.LState, what string, e policy.Edit) {
+	e.Name, e.Index = f.Name(), f.place()
+	if e.Index == 0 {
+		L.RaiseError("%s: this header field was removed or changed", what)
 	}
-	return g
+	f.x.do(L, what, e)
 }
 
 func fieldMember(get func(message.Field) string) func(*state, any) glua.LValue {
-	return func(x *state, self any) glua.LValue { return x.text(x.L, get(self.(*field).get(x.L))) }
+	return func(x *state, self any) glua.LValue { return x.text(x.L, get(self.(*field).Field)) }
 }
 
 var headerClass = (&class{name: "header", typ: "Header", doc: "One header field, from msg:headers().",
@@ -204,19 +204,15 @@ var headerClass = (&class{name: "header", typ: "Header", doc: "One header field,
 		{name: "raw", typ: "string", doc: "As it came, with name, folds and the final line end.",
 			get: fieldMember(func(f message.Field) string { return string(f.Raw()) })},
 		{name: "remove", doc: "Removes the field.", do: func(x *state, L *glua.LState, self any) int {
-			f := self.(*field)
-			f.get(L)
-			name, n := f.place()
-			x.do(L, "remove", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: n})
+			self.(*field).edit(L, "remove", policy.Edit{Kind: policy.RemoveHeader})
 			return 0
 		}},
 		{name: "set", params: []param{valueParam}, doc: "Changes its value.", do: func(x *state, L *glua.LState, self any) int {
 			f := self.(*field)
-			f.get(L)
-			name, n := f.place()
-			x.do(L, "set", policy.Edit{Kind: policy.ChangeHeader, Name: name, Index: n, Value: x.value(L, "set", name, 2)})
-			if g, ok := x.msg.tx.Header().Get(name, n); ok {
-				f.raw = g.Raw()
+			n := f.place()
+			f.edit(L, "set", policy.Edit{Kind: policy.ChangeHeader, Value: x.value(L, "set", f.Name(), 2)})
+			if g, ok := x.msg.tx.Header().Get(f.Name(), n); ok {
+				f.Field = g
 			}
 			return 0
 		}},
@@ -240,9 +236,9 @@ func (x *state) headers(L *glua.LState, self any) int {
 			L.RaiseError("msg:headers is used outside of its hook")
 		}
 		for len(found) > 0 {
-			f := &field{x: x, raw: found[0].Raw()}
+			f := &field{x: x, Field: found[0]}
 			found = found[1:]
-			if _, n := f.place(); n == 0 {
+			if f.place() == 0 {
 				continue // removed meanwhile
 			}
 			x.Meter.Alloc(L, 96)

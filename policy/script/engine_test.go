@@ -1,9 +1,11 @@
 package script
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -402,4 +404,104 @@ end)`)); err != nil {
 		})
 	}
 	wg.Wait()
+}
+
+// deadWorld is a world whose resolver never answers.
+type deadWorld struct {
+	policytest.World
+	asked atomic.Int64
+}
+
+func (w *deadWorld) Lookup(ctx context.Context, _ policy.Query) (policy.Answer, error) {
+	w.asked.Add(1)
+	<-ctx.Done()
+	return policy.Answer{}, ctx.Err()
+}
+
+// Five thousand sessions wait for a dead resolver: memory has a bound, and
+// whoever asks nobody is served.
+func TestDeadResolver(t *testing.T) {
+	e, _ := engine(t, Options{})
+	if ps, err := e.Reload(snapshot(`
+local zen = dnsbl({ "zen.example", "b.example" })
+on.connect(function(conn)
+  if zen:check(conn.ip) then return reject("listed") end
+  local a, err = dns.a("x.example")
+  if err ~= "temporary" then return reject("no error") end
+end)
+on.helo(function(conn) return accept() end)`)); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	n := 5000
+	if testing.Short() {
+		n = 1500
+	}
+	w := &deadWorld{}
+	env := &policy.Env{Engine: e, Face: policy.SMTP, World: w, Log: zap.NewNop(), HookTime: 4 * time.Second}
+	var wg sync.WaitGroup
+	var passed, failed atomic.Int64
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range n {
+		s := env.NewSession(t.Context(), policy.Facts{Remote: mustAddrPort("192.0.2.1:1")})
+		wg.Go(func() {
+			if v := s.Ask(&policy.Event{Hook: policy.Connect}); v.Decided() {
+				failed.Add(1)
+			} else {
+				passed.Add(1)
+			}
+		})
+	}
+	for w.asked.Load() < 1000 { // they wait
+		runtime.Gosched()
+	}
+	runtime.ReadMemStats(&during)
+	for range 100 {
+		s := env.NewSession(t.Context(), policy.Facts{Remote: mustAddrPort("192.0.2.2:1")})
+		if v := s.Ask(&policy.Event{Hook: policy.Helo}); v.Action != policy.Accept {
+			t.Fatalf("a session beside them: %s", say(v))
+		}
+	}
+	wg.Wait()
+	if failed.Load() > 0 || passed.Load() != int64(n) {
+		t.Errorf("%d passed, %d failed", passed.Load(), failed.Load())
+	}
+	if used := (int64(during.HeapInuse+during.StackInuse) - int64(before.HeapInuse+before.StackInuse)) >> 20; used > 150 {
+		t.Errorf("%d MB", used)
+	} else {
+		t.Logf("%d MB, %d states", used, e.Policy().pool.states())
+	}
+}
+
+// Three hundred honest rules of a third of the budget at the same time: none
+// is refused, as nothing but instructions counts.
+func TestHonestWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("seconds of work")
+	}
+	e, _ := engine(t, Options{})
+	if ps, err := e.Reload(snapshot(`
+on.connect(function(conn)
+  local n = 0
+  for i = 1, 66000 do n = n + i % 7 end
+  return reject("" .. n)
+end)`)); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	for range 300 {
+		c := session(t, e, zap.NewNop(), &policytest.World{})
+		c.Env.HookTime = 2 * time.Second
+		wg.Go(func() {
+			if say(c.ask(policy.Connect)) != "554 5.7.1 197998" {
+				refused.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d refused", n)
+	}
 }

@@ -48,7 +48,7 @@ const (
 	loadTime = 2 * time.Second
 )
 
-var loadBudget = lua.Budget{Instructions: 20_000_000, Bytes: 256 << 20}
+var loadBudget = lua.Budget{Instructions: 5_000_000, Bytes: 256 << 20}
 
 // Policy is one loaded version. It is immutable but for its pool of states.
 type Policy struct {

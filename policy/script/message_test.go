@@ -95,6 +95,10 @@ func TestHeaderEdits(t *testing.T) {
 		{`msg:remove_header("Received", 3)`, "Received: from a", ""},
 		{`msg:remove_header("Received", function(v) return inside:found_in(v) end)`, "Received: from c", "remove_header Received[1] by 10-test.lua:1"},
 		{`for h in msg:headers() do if h.name == "X-Mailer" then h:remove() elseif h.name == "To" then h:set("nobody") end end`, "To: nobody\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\nX-Long: one\n two\n", "change_header To[1] by 10-test.lua:1; remove_header X-Mailer[1] by 10-test.lua:1"},
+		{`for h in msg:headers("received") do
+			if h.value:find("from a") then h:remove() end
+			if h.value:find("from c") then h:set("CCC") h:set("DDD " .. h.value) end
+		end`, "Received: DDD CCC\nFrom", "remove_header Received[1] by 10-test.lua:1; change_header Received[1] by 10-test.lua:1; change_header Received[1] by 10-test.lua:1"},
 		{`msg:add_header("X", "Gr\195\188\195\159e an alle")`, "X: =?utf-8?q?Gr=C3=BC=C3=9Fe?= an alle\n", "add_header X by 10-test.lua:1"},
 		{`msg:add_header("Reply-To", "Gr\195\188n <a@b.example>")`, "Reply-To: =?utf-8?q?Gr=C3=BCn?= <a@b.example>\n", "add_header Reply-To by 10-test.lua:1"},
 		{`msg:add_header("X", "\255 a")`, "X: =?unknown-8bit?q?=FF?= a\n", "add_header X by 10-test.lua:1"},

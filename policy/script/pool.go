@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,8 @@ const (
 type pool struct {
 	make func() (*state, error)
 	max  int
+
+	asking atomic.Int64 // states that wait for a lookup
 
 	mu      sync.Mutex
 	free    []*state // the last one was used last
