@@ -111,9 +111,21 @@ type Policy struct {
 	// is the id under which the log has the reason. "" for none.
 	ReplyFooter string `toml:"reply_footer"`
 
+	// AllowShrink lets a list lose more than half of over 20 entries, or all,
+	// once the new content has stood for a minute. Otherwise it keeps the old.
+	AllowShrink bool `toml:"allow_shrink"`
+
 	// MaxStates is how many Lua states may exist, and so how many hooks can
 	// run or wait at once.
 	MaxStates int `toml:"max_states" min:"1"`
+
+	// Instructions is what one call of a rule may compute, in Lua instructions;
+	// string functions and patterns are charged by their work. The same on
+	// every machine: no clock is involved.
+	Instructions int `toml:"instructions" min:"1000"`
+
+	// Memory is what one call of a rule may allocate in strings and tables.
+	Memory Size `toml:"memory" min:"65536"`
 }
 
 // Filter is one [[filter]]: a milter (rspamd, opendkim, clamav-milter) that is

@@ -14,7 +14,7 @@ func Default() *Config {
 		Received:    "auto",
 		BareNewline: "normalize",
 		Upstream:    Upstream{Identity: "none", Mail: "mail", MaxConnections: 80},
-		Policy:      Policy{ReplyFooter: "(id {id})", MaxStates: 1024},
+		Policy:      Policy{ReplyFooter: "(id {id})", MaxStates: 1024, Instructions: 1_000_000, Memory: 16 << 20},
 		State:       State{Store: "memory"},
 		Log:         Log{Format: "json", Level: "info"},
 		Limits: Limits{

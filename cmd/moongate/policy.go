@@ -25,7 +25,9 @@ func scriptOptions(cfg *configs.Config, log *zap.Logger) script.Options {
 	}
 	return script.Options{
 		Faces: faces, Log: log.Named("policy"),
-		AllowEmpty: cfg.Policy.AllowEmpty, DelayReject: cfg.Policy.DelayReject, MaxStates: cfg.Policy.MaxStates,
+		AllowEmpty: cfg.Policy.AllowEmpty, AllowShrink: cfg.Policy.AllowShrink,
+		DelayReject: cfg.Policy.DelayReject, MaxStates: cfg.Policy.MaxStates,
+		Budget: lua.Budget{Instructions: int64(cfg.Policy.Instructions), Bytes: int64(cfg.Policy.Memory)},
 	}
 }
 
