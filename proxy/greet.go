@@ -30,7 +30,7 @@ func (s *session) greet() bool {
 		}
 	}
 	if s.set.Hop.Open() {
-		s.say("", replyDown, policy.ByMoongate, nil, "upstream down")
+		s.say("CONNECT", replyDown, policy.ByMoongate, nil, "upstream down")
 		s.close("upstream down")
 		return false
 	}
@@ -46,7 +46,7 @@ func (s *session) turnAway(v policy.Verdict) {
 	if r.Code/100 == 4 && r.Code != 421 { // RFC 5321 3.1: 220, 554 and 421 are possible here
 		r.Code = 421
 	}
-	s.say("", r, source(v), nil, "")
+	s.say("CONNECT", r, source(v), nil, "")
 	if r.Code == 421 || v.Close {
 		s.close("refused")
 		return
