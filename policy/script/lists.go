@@ -16,9 +16,15 @@ const (
 	wordSet   listKind = iota // any words, folded
 	domainSet                 // domains, subdomains included
 	ipSet                     // addresses and networks
+	textTable                 // keys and values
+	cidrTable
+	pcreTable
+	numKinds
 )
 
-func (k listKind) String() string { return [...]string{"list", "domains", "ipset"}[k] }
+func (k listKind) String() string {
+	return [numKinds]string{"list", "domains", "ipset", "texthash", "cidr", "pcre"}[k]
+}
 
 // entries is the content of a list. It is immutable.
 type entries interface {
@@ -57,6 +63,14 @@ func lines(data []byte) []string {
 		}
 	}
 	return words
+}
+
+// parseList reads the content of a file.
+func parseList(kind listKind, data []byte) (entries, error) {
+	if kind >= textTable {
+		return parseTable(kind, data)
+	}
+	return parseWords(kind, lines(data))
 }
 
 func parseWords(kind listKind, words []string) (entries, error) {

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +64,10 @@ func (s *listSet) isFile(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.files[name]
-	return ok || slices.ContainsFunc([]listKind{wordSet, domainSet, ipSet}, func(k listKind) bool { return s.known[k.String()+" "+name] != nil })
+	for k := range numKinds {
+		ok = ok || s.known[k.String()+" "+name] != nil
+	}
+	return ok
 }
 
 // open gives the list of a file. A file that nobody has read yet must be there.
@@ -84,7 +86,7 @@ func (s *listSet) open(name string, kind listKind) (*list, error) {
 		return nil, fmt.Errorf("%s: %w", name, f.Err)
 	}
 	l := &fileList{list: list{kind: kind, file: name}, sum: sha256.Sum256(f.Data)}
-	e, err := parseWords(kind, lines(f.Data))
+	e, err := parseList(kind, f.Data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -137,7 +139,7 @@ func (s *listSet) read(f watch.File, ok bool, kind listKind) (entries, error) {
 	case f.Err != nil:
 		return nil, f.Err
 	}
-	return parseWords(kind, lines(f.Data))
+	return parseList(kind, f.Data)
 }
 
 func (s *listSet) take(l *fileList, e entries) {

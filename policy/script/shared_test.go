@@ -267,3 +267,48 @@ on.vrfy({ mode = "shadow" }, function(conn) plain:add() end)`)); err != nil {
 		}
 	}
 }
+
+func TestMap(t *testing.T) {
+	c := connect(t, `
+-- 10-a.lua --
+local text = map("texthash:access")
+local nets = map("cidr:nets.cidr")
+local exprs = map("pcre:exprs.pcre")
+on.connect(function(conn)
+  local out = {}
+  for _, k in ipairs({ "A@B.example", "x.example", "nothing" }) do out[#out + 1] = tostring(text:get(k)) end
+  for _, k in ipairs({ "10.1.2.3", "10.9.9.9", "192.0.2.1", "2001:db8::1", "8.8.8.8", "x" }) do out[#out + 1] = tostring(nets:get(k)) end
+  for _, k in ipairs({ "Bob@example.com", "user+tag@x.example", "in-me", "in-out", "none" }) do out[#out + 1] = tostring(exprs:get(k)) end
+  return reject(table.concat(out, "|"))
+end)
+-- access --
+# a comment
+a@b.example   REJECT go
+   away
+X.example OK
+-- nets.cidr --
+10.1.0.0/16 inner
+if !10.0.0.0/8
+192.0.2.0/24 doc
+!2001:db8::/32 no doc
+endif
+10.0.0.0/8 outer
+-- exprs.pcre --
+/^bob@(.*)$/ to ${1} $$5
+/^([^+]+)\+(\S+)@/ $1 tagged $(2)
+if /^in-/
+!/out/ inside
+endif
+`)
+	c.is(c.ask(policy.Connect), "554 5.7.1 REJECT go away|OK|nil|inner|outer|doc|nil|no doc|nil|to example.com $5|user tagged tag|inside|nil|nil")
+	for source, why := range map[string]string{
+		"texthash:t": "map: t: line 1: \"key\" has no value", "cidr:t": `map: t: line 1: "key" is no address or network`, "pcre:t": `map: t: line 1: "key" is no /pattern/`,
+		"mysql:t": `map: a source is "texthash:FILE", "cidr:FILE" or "pcre:FILE", not "mysql:t"`, "cidr:no": `map: there is no file "no" in the policy directory`,
+		"pcre:if": `map: if: an if without endif`, "pcre:end": `map: end: line 1: endif without if`, "pcre:look": "map: look: line 1: error parsing regexp: invalid or unsupported Perl syntax: `(?=`",
+	} {
+		_, ps := Load(snapshot("-- 10-a.lua --\nlocal m = map('"+source+"')\non.connect(function() end)\n-- t --\nkey\n-- if --\nif /x/\n/y/ z\n-- end --\nendif\n-- look --\n/(?=x)/ y\n"), Options{})
+		if got := problemLines(ps); got != "10-a.lua:1:1: "+why {
+			t.Errorf("%s: %s", source, got)
+		}
+	}
+}

@@ -223,6 +223,15 @@ function IpSet:has(address) end
 ---@return boolean found
 function IpSet:found_in(text) end
 
+---A table of keys and values, by map().
+---@class Map
+local Map = {}
+
+---The value of a key; in pcre and cidr tables of the first entry that matches.
+---@param key? string nil is in no table.
+---@return string? value nil if the key is not there.
+function Map:get(key) end
+
 ---A regular expression, by re().
 ---@class Re
 local Re = {}
@@ -451,6 +460,11 @@ function re(pattern) end
 ---@param name string Lower case letters, digits and _; scraped as moongate_script_NAME_total.
 ---@return Metric
 function metric(name) end
+
+---Looks keys up as Postfix would. The file reloads by itself. Expressions are RE2: no look-around.
+---@param source string "texthash:FILE", "cidr:FILE" or "pcre:FILE": a Postfix table source in the policy directory.
+---@return Map
+function map(source) end
 
 ---DNS lists of addresses or domains. Zones are asked in parallel; one in trouble is passed over.
 ---@param zone string|string[]|table<string, number> "zen.example.org", several of them, or weights for score: { ["a.example"] = 3, ["b.example"] = -2 }.
