@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/logsink"
-	"github.com/moongate/moongate/internal/sink"
 	"github.com/moongate/moongate/internal/watch"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/script"
@@ -85,23 +83,8 @@ func TestExamplesLoad(t *testing.T) {
 // Every Lua example is asked at every stage of a conversation, too, and none
 // of its rules fails. What it calls must exist, and mean what the page says.
 func TestExamplesRun(t *testing.T) {
-	maildir, err := sink.OpenMaildir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	upstream, err := net.Listen("unix", filepath.Join(t.TempDir(), "up"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := &sink.Server{Maildir: maildir}
-	served := make(chan error, 1)
-	go func() { served <- backend.Serve(upstream) }()
-	defer func() {
-		now, cancel := context.WithCancel(t.Context())
-		cancel()
-		backend.Shutdown(now)
-		<-served
-	}()
+	upstream := filepath.Join(t.TempDir(), "up.sock")
+	defer storeAt(t, upstream)()
 	for file, text := range pages(t) {
 		if strings.Contains(file, "/decisions/") {
 			continue
@@ -109,7 +92,7 @@ func TestExamplesRun(t *testing.T) {
 		for i, m := range luaBlock.FindAllStringSubmatch(text, -1) {
 			t.Run(fmt.Sprintf("%s-%d", filepath.Base(file), i+1), func(t *testing.T) {
 				cfg := configs.Default()
-				cfg.Upstream.Address = configs.Address("unix:" + upstream.Addr().String())
+				cfg.Upstream.Address = configs.Address("unix:" + upstream)
 				cfg.Policy.Scripts = t.TempDir()
 				if err := os.WriteFile(filepath.Join(cfg.Policy.Scripts, "example.lua"), []byte(m[1]), 0o666); err != nil {
 					t.Fatal(err)

@@ -191,4 +191,5 @@ func (h *house) close() {
 		h.unwatch()
 	}
 	h.work.Wait()
+	h.world.Close()
 }
