@@ -109,7 +109,7 @@ func (d *demo) run(ctx context.Context) error {
 		h.drain(ctx, signals)
 		return nil
 	}
-	fmt.Fprintf(d.out, "Serving on %s until Ctrl-C. Edit the policy, and try:\n\n    curl smtp://%s --mail-from ann@example.com --mail-rcpt bob@example.org -T %s\n",
+	fmt.Fprintf(d.out, "Serving on %s until Ctrl-C. Edit the policy, and try:\n\n    curl smtp://%s --mail-from carol@example.com --mail-rcpt bob@example.org -T %s\n",
 		d.addr, d.addr, d.at("moongate.toml"))
 	return h.live(ctx, d.at("moongate.toml"), signals, broken)
 }
