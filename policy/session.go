@@ -25,6 +25,7 @@ type Facts struct {
 	Remote   netip.AddrPort // invalid for a unix socket
 	Local    netip.AddrPort
 	PTR      string // forward-confirmed name, "" if there is none
+	PTRTemp  bool   // whether there is one could not be said: DNS was in trouble
 	Helo     string // "" before it
 	Proto    string // SMTP, ESMTP, LMTP; "" before HELO
 	TLS      *TLS   // nil in clear
