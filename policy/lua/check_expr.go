@@ -122,6 +122,7 @@ func (c *checker) call(x *ast.FuncCallExpr) {
 func (c *checker) compare(x *ast.RelationalOpExpr) {
 	l, r := c.typeOf(x.Lhs), c.typeOf(x.Rhs)
 	if l == "" || r == "" || l == r {
+		c.order(x)
 		return
 	}
 	what := "is never true"
@@ -132,6 +133,22 @@ func (c *checker) compare(x *ast.RelationalOpExpr) {
 		what = "is an error"
 	}
 	c.report(x.Line(), x.Operator, "a %s is compared with a %s: '%s' %s (see tonumber and tostring)", l, r, x.Operator, what)
+}
+
+// order warns of size > "1000": with a number it is an error when it runs, with text "9" is more than "10".
+func (c *checker) order(x *ast.RelationalOpExpr) {
+	if x.Operator == "==" || x.Operator == "~=" {
+		return
+	}
+	for _, e := range []ast.Expr{x.Lhs, x.Rhs} {
+		if s, ok := e.(*ast.StringExpr); ok {
+			if _, numeric := parseNumber(s.Value); numeric {
+				c.report(x.Line(), x.Operator, "'%s' compares text here: write %s without quotes to compare numbers", x.Operator, s.Value)
+				c.out[len(c.out)-1].Warning = true
+				return
+			}
+		}
+	}
 }
 
 // typeOf tells the type of an expression where it shows.

@@ -33,4 +33,10 @@
 // that is reachable from the loaded files read-only, whatever alias leads to it, and reports closures that would count
 // across calls. So states of one policy are interchangeable and two clients never see each other's values. What a host
 // stores between calls must be plain data: it asks Frozen before it keeps a table that a script gave it.
+//
+// # When gopher-lua is upgraded
+//
+// Run the tests. TestCorpus compares 10,000 random programs with LuaJIT's results, TestStockIsWrong tells which of the known bugs
+// are gone, TestBudgetIsExact pins the poll before each instruction, TestHostile runs what hangs or kills the stock VM.
+// "go test -run TestCorpus -update" asks LuaJIT anew after a change of the generator.
 package lua
