@@ -68,13 +68,16 @@ func (b *breaker) succeeded() bool {
 	return was
 }
 
-// probe lets dial run beside, if it is time for one and none is under way.
+// probe lets dial run beside, if none is under way and the last attempt was a
+// second ago.
 func (b *breaker) probe(dial func(context.Context) error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stopped || b.cancel != nil || !b.turn() {
+	now := time.Now()
+	if b.stopped || b.cancel != nil || now.Sub(b.last) < breakerEvery {
 		return
 	}
+	b.last = now
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	b.probes.Add(1)

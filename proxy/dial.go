@@ -150,10 +150,10 @@ func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) err
 	r, err := c.read(ctx, min(time.Until(patience), h.connect()))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		h.failed(ctx, err)
+		h.noGreeting(ctx, err, knows)
 		return &HopError{Op: "greeting", Reply: hopBusy, Err: err}
 	case err != nil:
-		h.failed(ctx, err)
+		h.noGreeting(ctx, err, knows)
 		return c.lost(ctx, "greeting", err)
 	case r.Code == 220:
 		return nil
@@ -229,6 +229,19 @@ func (h *Hop) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil && h.breaker.failed() {
 		h.Metrics.up(false)
 		h.log().Warn("upstream down", zap.String("upstream", h.Address), zap.Error(err))
+	}
+}
+
+// noGreeting is an upstream that accepted the connection and no more. If it was
+// told who the client is, that may be the reason (a name server of his that
+// never answers, an address family that it does not have), and a client must
+// not be able to open the breaker for all others: a probe in our own name has
+// to find the same.
+func (h *Hop) noGreeting(ctx context.Context, err error, knows bool) {
+	if !knows {
+		h.failed(ctx, err)
+	} else if ctx.Err() == nil {
+		h.breaker.probe(h.Probe)
 	}
 }
 

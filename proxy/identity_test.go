@@ -193,7 +193,7 @@ func TestIdentityRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			s := startScripted(t, tc.script)
+			s := startScripted(t, tc.script, "hang") // for a probe
 			h := s.hop(func(h *Hop) { h.Identity, h.Wait = tc.id, 300*time.Millisecond })
 			_, err := h.Get(context.Background(), stranger)
 			he := hopError(t, err, tc.op)
@@ -222,6 +222,38 @@ func TestIdentityVerdictIsNoOutage(t *testing.T) {
 	u := mustGet(t, h, stranger)
 	sendOne(t, u)
 	u.Return()
+}
+
+// A client for whom the upstream does not even greet cannot open the breaker;
+// the probe that looks into it can.
+func TestIdentityNoGreeting(t *testing.T) {
+	for name, tc := range map[string]struct {
+		probe string
+		open  bool
+	}{
+		"the client's fault":   {"proxy local\nS: 220 up\nC: EHLO moon.example\nS: 250 up\nC: QUIT", false},
+		"the upstream is sick": {"proxy local\nclose", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			refusal := proxyHeard + "close"
+			s := startScripted(t, refusal, tc.probe, refusal, refusal, refusal)
+			h := s.hop(func(h *Hop) { h.Identity = IdentityProxy })
+			h.breaker.failures = breakerAfter - 1
+			_, err := h.Get(context.Background(), stranger)
+			hopError(t, err, "greeting")
+			h.breaker.probes.Wait()
+			for range 3 {
+				if h.breaker.open() != tc.open {
+					t.Errorf("open: %v", !tc.open)
+				}
+				if !tc.open {
+					_, err := h.Get(context.Background(), stranger)
+					hopError(t, err, "greeting")
+				}
+			}
+		})
+	}
 }
 
 func TestIdentityProbe(t *testing.T) {
