@@ -107,6 +107,8 @@ func (s *session) perform(cmd *command, k *call) {
 		s.event = policy.Event{Rcpt: k.rcpt}
 		if cmd.ask == policy.Unknown || cmd.ask == policy.Vrfy {
 			s.event.Line = k.line
+		} else {
+			s.in.free() // the line has been read: who waits for a judge holds no buffer
 		}
 		v = s.ask(cmd.ask)
 		if v.Refuses() {

@@ -78,6 +78,7 @@ func (s *session) data(k *call, v policy.Verdict) {
 		return
 	}
 	s.whole = true
+	s.in.free()
 	o := in.end()
 	s.whole = false
 	s.conclude(in, o)

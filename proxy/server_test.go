@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -376,5 +378,45 @@ func TestLogRulesRunForAClientThatIsGone(t *testing.T) {
 		}
 	default:
 		t.Error("the log rule did not run")
+	}
+}
+
+// TestWaitingSessionsAreSmall: a thousand sessions that wait for a rule cost
+// little memory each.
+func TestWaitingSessionsAreSmall(t *testing.T) {
+	const clients = 1000
+	var asked sync.WaitGroup
+	asked.Add(clients)
+	release := make(chan struct{})
+	rule := opinion(policy.Mail)
+	rule.Evaluator = evalFunc(func(context.Context, *policy.Session, *policy.Event) (policy.Verdict, error) {
+		asked.Done()
+		<-release
+		return policy.Verdict{Action: policy.Reject, Reply: policy.Say(550, policy.Status{5, 7, 1}, "no")}, nil
+	})
+	srv := door(t, newRecordingUpstream(t, -1), rule)
+	srv.Limits.Connections = clients
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	conns := make([]net.Conn, clients)
+	ends := make([]chan struct{}, clients)
+	for i := range conns {
+		conns[i], ends[i] = begin(t, srv)
+		io.WriteString(conns[i], "HELO c\r\nMAIL FROM:<a@example.net>\r\n")
+	}
+	asked.Wait()
+	runtime.GC()
+	runtime.GC() // pools are emptied by the second one
+	runtime.ReadMemStats(&after)
+	each := (int64(after.HeapAlloc+after.StackInuse) - int64(before.HeapAlloc+before.StackInuse)) / clients
+	t.Logf("%d octets each, with both ends of the connection", each)
+	if each > 32<<10 {
+		t.Errorf("%d octets each", each)
+	}
+	close(release)
+	for i, c := range conns {
+		c.Close()
+		within(t, ends[i], "session")
 	}
 }
