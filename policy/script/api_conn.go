@@ -42,7 +42,7 @@ var connClass = (&class{name: "conn", typ: "Conn", doc: "The client's connection
 			get: conn(func(x *state, c *connVars) glua.LValue { return c.listener.of(x.s.Listener) })},
 		{name: "caps", planned: "what the upstream offers"},
 		{name: "data", typ: "table", doc: "Yours, as long as the connection lives: text, numbers, booleans, tables of them; 64 KiB.",
-			get: conn(func(x *state, c *connVars) glua.LValue { return dataTable(&c.data, &c.touched) })},
+			get: conn(func(x *state, c *connVars) glua.LValue { return c.data.value() })},
 	}}).ready()
 
 func conn(get func(x *state, c *connVars) glua.LValue) func(*state, any) glua.LValue {

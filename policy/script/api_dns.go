@@ -230,7 +230,10 @@ func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) []dnsHit {
 	for i, z := range d.zones {
 		hits[i] = dnsHit{zone: z, name: prefix + "." + z.name}
 		one := func() {
-			defer func() { done <- struct{}{} }()
+			defer func() {
+				recover() // a goroutine of ours must not end the process: this zone is in trouble
+				done <- struct{}{}
+			}()
 			values, err := x.lookup(ctx, policy.Query{Service: "dnsbl", Type: z.name, Name: hits[i].name})
 			if err == nil {
 				hits[i].answer = d.listed(values)

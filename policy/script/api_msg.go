@@ -50,7 +50,7 @@ var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to 
 				return t
 			})},
 		{name: "data", typ: "table", doc: "Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.",
-			get: msg(func(x *state, m *msgVars) glua.LValue { return dataTable(&m.data, &m.touched) })},
+			get: msg(func(x *state, m *msgVars) glua.LValue { return m.data.value() })},
 	}, append(envelopeMembers, append(headerMembers, plannedMembers...)...)...)}).ready()
 
 func msg(get func(x *state, m *msgVars) glua.LValue) func(*state, any) glua.LValue {

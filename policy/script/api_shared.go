@@ -223,7 +223,11 @@ var limitClass = (&class{name: "ratelimit", typ: "RateLimit", doc: "A limit, by 
 			do: func(x *state, L *glua.LState, self any) int {
 				l := self.(*limitRef)
 				x.Meter.Charge(50)
-				if err := x.store(L).Reset(x.Meter.Context(), l.name, l.key(L, "reset")); err != nil {
+				key := l.key(L, "reset")
+				if x.rule.desc.Shadow { // changes nothing
+					return 0
+				}
+				if err := x.store(L).Reset(x.Meter.Context(), l.name, key); err != nil {
 					L.RaiseError("reset: %s", err.Error())
 				}
 				return 0

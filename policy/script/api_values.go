@@ -89,7 +89,12 @@ func (c *counterRef) in() *state { return c.x.alive() }
 func (c *counterRef) add(L *glua.LState, what string, n int64) int {
 	x := c.x
 	x.Meter.Charge(50)
-	total, err := x.store(L).Add(x.Meter.Context(), x.s.World.Now(), c.name, checkKey(L, 2, what), n, c.ttl)
+	stored := n
+	if x.rule.desc.Shadow { // changes nothing
+		stored = 0
+	}
+	total, err := x.store(L).Add(x.Meter.Context(), x.s.World.Now(), c.name, checkKey(L, 2, what), stored, c.ttl)
+	total += n - stored
 	if err != nil {
 		L.Push(glua.LNil)
 		L.Push(glua.LString(err.Error()))
@@ -122,6 +127,10 @@ func (c *cacheRef) in() *state { return c.x.alive() }
 func (c *cacheRef) set(L *glua.LState, value []byte, onlyNew bool) (bool, error) {
 	x := c.x
 	x.Meter.Charge(50)
+	if x.rule.desc.Shadow { // changes nothing
+		old, err := x.store(L).Get(x.Meter.Context(), x.s.World.Now(), c.name, checkKey(L, 2, "cache"))
+		return old == nil || !onlyNew, err
+	}
 	return x.store(L).Set(x.Meter.Context(), x.s.World.Now(), c.name, checkKey(L, 2, "cache"), value, c.ttl, onlyNew)
 }
 

@@ -11,38 +11,48 @@ const (
 	maxData      = 64 << 10 // octets, by a simple count
 )
 
-// table gives the data table of an object, made when it is first asked for.
-func dataTable(t **glua.LTable, touched *bool) glua.LValue {
-	if *t == nil {
-		*t = nowhere.NewTable()
-	}
-	*touched = true
-	return *t
-}
-
 // checkData looks at what a hook left in the tables it touched. If something
 // cannot stay, the rule has failed, and the table is as empty as before any
 // rule: half of what was meant is worse than nothing.
 func (x *state) checkData() error {
-	if x.conn.touched {
-		if err := x.checkTable("conn.data", x.conn.data); err != nil {
-			x.conn.data = nil
-			return err
-		}
+	var err error
+	if x.msg != nil {
+		err = x.msg.data.check(x, "msg.data")
 	}
-	if x.msg != nil && x.msg.touched {
-		if err := x.checkTable("msg.data", x.msg.data); err != nil {
-			x.msg.data = nil
-			return err
-		}
+	if connErr := x.conn.data.check(x, "conn.data"); connErr != nil {
+		err = connErr
 	}
-	return nil
+	return err
 }
 
-func (x *state) checkTable(name string, t *glua.LTable) error {
+// data is one of the two tables.
+type data struct {
+	table   *glua.LTable // nil until it is asked for
+	touched bool         // it was given out in this call
+	calls   uint8        // that touched it
+}
+
+// value gives the table out.
+func (d *data) value() glua.LValue {
+	if d.table == nil {
+		d.table = nowhere.NewTable()
+	}
+	d.touched = true
+	return d.table
+}
+
+func (d *data) check(x *state, name string) error {
+	if !d.touched {
+		return nil
+	}
+	d.touched = false
 	w := dataWalk{x: x, left: maxData}
-	if at, why := w.table(t, name, 1); why != "" {
+	if at, why := w.table(d.table, name, 1); why != "" {
+		d.table = nil
 		return x.fail("%s %s", at, why)
+	}
+	if d.calls++; d.calls == 0 { // a Lua table never forgets a key; a copy has those that are left
+		d.table = copyData(d.table, 0)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ var _ policy.Engine = (*Engine)(nil)
 // logged once, however often it is looked at.
 type tried struct {
 	version  string
+	hash     string // of the whole snapshot: a list that was missing may have come
 	problems []lua.Problem
 	err      error
 }
@@ -96,11 +97,11 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 		version = "unreadable: " + snap.Err.Error()
 	}
 	old := e.current.Load()
-	if version == e.tried.version && old != nil {
+	if version == e.tried.version && (e.tried.err == nil || snap.Hash == e.tried.hash) && old != nil {
 		return e.tried.problems, e.tried.err
 	}
 	if old != nil && old.Rules.Version == version { // a refused one was taken back
-		e.tried = tried{version: version}
+		e.tried = tried{version: version, hash: snap.Hash}
 		e.metrics.failed.Set(0)
 		e.metrics.problems.Set(0)
 		e.opts.Log.Info("policy as it serves", zap.String("version", version))
@@ -108,7 +109,7 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 	}
 	start := time.Now()
 	p, problems := load(snap, e.opts, e.shared)
-	e.tried = tried{version: version, problems: problems}
+	e.tried = tried{version: version, hash: snap.Hash, problems: problems}
 	e.metrics.problems.Set(float64(len(problems)))
 	for _, pr := range problems {
 		level := zap.ErrorLevel
@@ -129,6 +130,7 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 		return problems, ErrRefused
 	}
 	e.current.Store(p)
+	e.shared.lists.prune(p)
 	e.metrics.failed.Set(0)
 	e.metrics.loaded.SetToCurrentTime()
 	e.metrics.reloads.WithLabelValues("loaded").Inc()

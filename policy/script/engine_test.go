@@ -98,6 +98,12 @@ func TestReload(t *testing.T) {
 	if got := c.version(); got != "two" {
 		t.Errorf("version %s", got)
 	}
+	reload("-- 10-a.lua --\nlocal l = list('l.txt')\non.mail(function(msg) return reject('three') end)\n", false)
+	reload("-- 10-a.lua --\nlocal l = list('l.txt')\non.mail(function(msg) return reject('three') end)\n-- l.txt --\nx\n", true)
+	reload(fmt.Sprintf(versioned, "two"), true) // the list is not used any more
+	if n := len(e.shared.lists.known); n != 0 {
+		t.Errorf("%d lists are still followed", n)
+	}
 	_, err := e.Reload(watch.Snapshot{Dir: "d", Err: watch.ErrTooMany})
 	if err == nil || c.version() != "two" {
 		t.Errorf("a directory that cannot be read: %v, %s", err, c.version())

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +171,7 @@ func TestDataIsPlain(t *testing.T) {
 		`conn.data.s = string.rep("x", 70000)`:                              `conn.data.s is too much: all of it may have 64 KiB`,
 		`for i = 1, 5000 do conn.data[i] = i end`:                           `is too much: all of it may have 64 KiB`,
 		`conn.data[conn] = 1`:                                               `is a userdata; only text`,
+		`conn.data.f = function() end error("and then")`:                    `and then`,
 		`conn.data.ok = { 1, "x", true, { y = 1.5 } } conn.data[1] = false`: ``,
 	} {
 		c := connect(t, "on.connect(function(conn) "+lua+" end)\non.helo(function(conn) return reject(tostring(next(conn.data))) end)")
@@ -245,6 +247,47 @@ end)`)
 	}
 	if n := c.logs.FilterMessage("shadow").Len(); n != 1 {
 		t.Errorf("%d shadow lines", n)
+	}
+}
+
+// A shadow rule changes nothing that is shared, and sees what it would have.
+func TestShadowAndTheStore(t *testing.T) {
+	c := connect(t, `
+local n = counter("n", "1h")
+local c = cache("c", "1h")
+local l = ratelimit("l", "2/h")
+on.connect(function(conn) n:add("k", 5) c:set("k", "v") l:take("k") end)
+on.connect({ mode = "shadow" }, function(conn)
+  if n:add("k") ~= 6 then error("add") end
+  if c:add("k") or not c:add("new") then error("cache") end
+  c:set("k", "w")
+  l:take("k") l:reset("k")
+  return accept()
+end)
+on.connect(function(conn) return reject(n:get("k") .. c:get("k") .. tostring(c:get("new")) .. l:peek("k")) end)`)
+	c.is(c.ask(policy.Connect), "554 5.7.1 5vnil1")
+	if c.why() != "" {
+		t.Error(c.why())
+	}
+}
+
+// Data that is written and deleted for ever stays small.
+func TestDataForgets(t *testing.T) {
+	c := connect(t, `
+on.helo(function(conn)
+  local d = conn.data
+  d.n = (d.n or 0) + 1
+  d["key" .. d.n] = string.rep("x", 100)
+  d["key" .. (d.n - 1)] = nil
+  return reject("" .. d.n)
+end)`)
+	for range 1000 {
+		c.ask(policy.Helo)
+	}
+	c.is(c.ask(policy.Helo), "550 5.7.1 1001")
+	keys := reflect.ValueOf(c.Vars.(*connVars).data.table).Elem().FieldByName("keys").Len()
+	if keys > 300 {
+		t.Errorf("the table remembers %d keys", keys)
 	}
 }
 

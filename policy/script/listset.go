@@ -177,3 +177,21 @@ func (s *listSet) accept() int {
 	}
 	return n
 }
+
+// prune forgets the lists that a policy does not use; an older version that
+// does keeps their content.
+func (s *listSet) prune(p *Policy) {
+	used := map[*list]bool{}
+	for _, d := range p.decls {
+		if l, ok := d.value.(*list); ok {
+			used[l] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, l := range s.known {
+		if !used[&l.list] {
+			delete(s.known, key)
+		}
+	}
+}

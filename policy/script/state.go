@@ -55,14 +55,14 @@ func (r *rule) Eval(ctx context.Context, s *policy.Session, ev *policy.Event) (p
 	args := [2]glua.LValue{}
 	n := x.arguments(&args)
 	ret, err := x.Call(x.hooks[r.index], r.p.opts.Budget, r.end(ev), ctx, args[:n]...)
+	// Whatever came of it: nothing but plain values outlives the call.
+	if dataErr := x.checkData(); err == nil {
+		err = dataErr
+	}
 	if err != nil {
 		return policy.Verdict{}, err
 	}
-	v, err := x.verdict(ret)
-	if err == nil {
-		err = x.checkData()
-	}
-	return v, err
+	return x.verdict(ret)
 }
 
 // patience is how much longer than its wall time a rule may compute, when the
@@ -93,9 +93,9 @@ func (x *state) begin(s *policy.Session, ev *policy.Event, r *rule) {
 
 // end takes them back: what a script kept of them is dead.
 func (x *state) end() {
-	x.conn.x, x.conn.touched = nil, false
+	x.conn.x = nil
 	if x.msg != nil {
-		x.msg.x, x.msg.rcpt.x, x.msg.rcpt.r, x.msg.touched = nil, nil, nil, false
+		x.msg.x, x.msg.rcpt.x, x.msg.rcpt.r = nil, nil, nil
 	}
 	for i := range x.made {
 		x.made[i].x = nil

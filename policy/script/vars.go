@@ -11,23 +11,21 @@ import (
 // connVars is what a session keeps for scripts, in Session.Vars: the object
 // conn with its data, and strings that were made Lua values once.
 type connVars struct {
-	ud      glua.LUserData
-	x       *state
-	data    *glua.LTable
-	touched bool           // data was given out in this call
-	remote  netip.AddrPort // of ip and net
+	ud     glua.LUserData
+	x      *state
+	data   data
+	remote netip.AddrPort // of ip and net
 
 	id, ip, net, ptr, helo, user, listener boxed
 }
 
 // msgVars is the same for a transaction, in Transaction.Vars.
 type msgVars struct {
-	ud      glua.LUserData
-	x       *state
-	tx      *policy.Transaction
-	data    *glua.LTable
-	touched bool
-	rcpt    rcptVars
+	ud   glua.LUserData
+	x    *state
+	tx   *policy.Transaction
+	data data
+	rcpt rcptVars
 
 	id, from, fromDomain, senderKey boxed
 }
@@ -87,7 +85,7 @@ func connOf(s *policy.Session, shadow bool) *connVars {
 		return v
 	}
 	twin := newConnVars()
-	twin.data = copyData(v.data, 0)
+	twin.data.table = copyData(v.data.table, 0)
 	return twin
 }
 
@@ -101,7 +99,7 @@ func msgOf(s *policy.Session, shadow bool) *msgVars {
 	twin.ud.Value, twin.ud.Metatable = twin, msgClass.meta
 	twin.rcpt.ud.Value, twin.rcpt.ud.Metatable = &twin.rcpt, rcptClass.meta
 	if v != nil {
-		twin.data = copyData(v.data, 0)
+		twin.data.table = copyData(v.data.table, 0)
 	}
 	s.Tx.Vars = twin
 	return twin
