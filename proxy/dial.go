@@ -268,5 +268,5 @@ func (c *conn) serves(f *policy.Facts) bool {
 		return true
 	}
 	o := &c.owner
-	return o.Remote == f.Remote && o.PTR == f.PTR && o.Helo == f.Helo && o.Proto == f.Proto && o.User == f.User
+	return o.Remote == f.Remote && o.PTR == f.PTR && o.PTRTemp == f.PTRTemp && o.Helo == f.Helo && o.Proto == f.Proto && o.User == f.User
 }

@@ -21,19 +21,23 @@ func xclientArg(f *policy.Facts, offered string) (string, error) {
 	if !hasWord(offered, "ADDR") {
 		return "", errNoAttribute
 	}
+	name := xtext(hostName(f.PTR))
+	if name == unavailable && f.PTRTemp {
+		name = tempUnavail
+	}
 	attrs := [][2]string{
-		{"ADDR", xaddr(f.Remote)},
-		{"PORT", xport(f.Remote)},
-		{"NAME", hostName(f.PTR)},
-		{"REVERSE_NAME", hostName(f.PTR)},
-		{"LOGIN", f.User},
-		{"DESTADDR", xaddr(f.Local)},
-		{"DESTPORT", xport(f.Local)},
+		{"ADDR", xtext(xaddr(f.Remote))},
+		{"PORT", xtext(xport(f.Remote))},
+		{"NAME", name},
+		{"REVERSE_NAME", name},
+		{"LOGIN", xtext(f.User)},
+		{"DESTADDR", xtext(xaddr(f.Local))},
+		{"DESTPORT", xtext(xport(f.Local))},
 	}
 	var b strings.Builder
 	for _, a := range attrs {
 		if hasWord(offered, a[0]) {
-			b.WriteString(" " + a[0] + "=" + xtext(a[1]))
+			b.WriteString(" " + a[0] + "=" + a[1])
 		}
 	}
 	return b.String()[1:], nil

@@ -16,8 +16,12 @@ const (
 	maxXValue   = 255
 )
 
-// unavailable is the value of an attribute that is not known.
-const unavailable = "[UNAVAILABLE]"
+// Values of attributes that are not known. The second one, of names that could
+// not be looked up now, exists in XCLIENT alone.
+const (
+	unavailable = "[UNAVAILABLE]"
+	tempUnavail = "[TEMPUNAVAIL]"
+)
 
 // xforward queues what the upstream is to log of the client. Postfix forgets
 // it behind each message, so it goes out before every MAIL, in the same write.
@@ -28,7 +32,7 @@ func (c *conn) xforward() {
 		if !hasWord(offered, a[0]) {
 			continue
 		}
-		attr := a[0] + "=" + xtext(a[1])
+		attr := a[0] + "=" + a[1]
 		if line != "" && len("XFORWARD ")+len(line)+1+len(attr) > maxXCommand {
 			c.queue(owed{verb: "XFORWARD", own: true}, []byte(line))
 			line = ""
@@ -40,8 +44,8 @@ func (c *conn) xforward() {
 	}
 }
 
-// forwardAttrs are the attributes and what they are for this client. A client
-// that is not known at all (no Begin) is a stranger.
+// forwardAttrs are the attributes and what they are for this client, encoded. A
+// client that is not known at all (no Begin) is a stranger.
 func forwardAttrs(f *policy.Facts, id string) [][2]string {
 	if f == nil {
 		f = &policy.Facts{Stranger: true}
@@ -51,12 +55,12 @@ func forwardAttrs(f *policy.Facts, id string) [][2]string {
 		source = "REMOTE"
 	}
 	return [][2]string{
-		{"NAME", hostName(f.PTR)},
-		{"ADDR", xaddr(f.Remote)},
-		{"PORT", xport(f.Remote)},
-		{"PROTO", f.Proto},
-		{"HELO", f.Helo},
-		{"IDENT", id},
+		{"NAME", xtext(hostName(f.PTR))},
+		{"ADDR", xtext(xaddr(f.Remote))},
+		{"PORT", xtext(xport(f.Remote))},
+		{"PROTO", xtext(f.Proto)},
+		{"HELO", xtext(f.Helo)},
+		{"IDENT", xtext(id)},
 		{"SOURCE", source},
 	}
 }
