@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
 
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
@@ -174,17 +174,18 @@ func TestResolve(t *testing.T) {
 	var ptr string
 	rule := opinion(policy.Connect)
 	rule.Evaluator = evalFunc(func(_ context.Context, s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
-		ptr = s.PTR
+		ptr = fmt.Sprint(s.PTR, s.PTRTemp)
 		return policy.Verdict{}, nil
 	})
-	srv := door(t, newRecordingUpstream(t, -1), rule)
-	srv.Resolve = func(_ context.Context, a netip.Addr) string { return "host-" + a.String() }
-	srv.Log = zap.NewNop()
-	c, done := begin(t, srv)
-	banner(t, c)
-	c.Close()
-	within(t, done, "session")
-	if ptr != "host-127.0.0.1" {
-		t.Errorf("the rule saw %q", ptr)
+	for _, temporary := range []bool{false, true} {
+		srv := door(t, newRecordingUpstream(t, -1), rule)
+		srv.PTR = func(_ context.Context, a netip.Addr) (string, bool) { return "host-" + a.String(), temporary }
+		c, done := begin(t, srv)
+		banner(t, c)
+		c.Close()
+		within(t, done, "session")
+		if want := fmt.Sprint("host-127.0.0.1", temporary); ptr != want {
+			t.Errorf("the rule saw %q, want %q", ptr, want)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func (s *session) checkForward(k *call) *policy.Reply {
 		f = *s.forward
 	} else {
 		// What is not told is not known; it is not ours either.
-		f.Remote, f.PTR, f.Helo, f.Proto, f.Stranger = netip.AddrPort{}, "", "", "", true
+		f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto, f.Stranger = netip.AddrPort{}, "", false, "", "", true
 	}
 	for attr := range strings.FieldsSeq(string(k.arg)) {
 		key, value, ok := strings.Cut(attr, "=")
@@ -60,12 +60,13 @@ func (s *session) checkForward(k *call) *policy.Reply {
 // setForwarded takes one attribute; an unknown one or a malformed value is
 // refused.
 func setForwarded(f *policy.Facts, key, value string) bool {
-	if strings.EqualFold(value, unavailable) || strings.EqualFold(value, "[TEMPUNAVAIL]") {
+	temporary := strings.EqualFold(value, "[TEMPUNAVAIL]")
+	if temporary || strings.EqualFold(value, unavailable) {
 		value = ""
 	}
 	switch key {
 	case "NAME":
-		f.PTR = value
+		f.PTR, f.PTRTemp = value, temporary
 	case "HELO":
 		f.Helo = value
 	case "PROTO":

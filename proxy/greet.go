@@ -16,9 +16,9 @@ const (
 // greet asks about the connection and says the banner. It returns false if
 // there is nothing more to say.
 func (s *session) greet() bool {
-	if f := s.set.Resolve; f != nil && !s.forwarder && s.policy.PTR == "" && s.policy.Remote.IsValid() {
+	if f := s.set.PTR; f != nil && !s.forwarder && s.policy.PTR == "" && s.policy.Remote.IsValid() {
 		s.wait()
-		s.policy.PTR = f(s.policy.Ctx, s.policy.Remote.Addr().Unmap())
+		s.policy.PTR, s.policy.PTRTemp = f(s.policy.Ctx, s.policy.Remote.Addr().Unmap())
 		s.proceed()
 	}
 	if !s.forwarder {

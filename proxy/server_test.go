@@ -221,11 +221,11 @@ func TestPanicEndsOneSession(t *testing.T) {
 	srv := door(t, u)
 	reg := prometheus.NewRegistry()
 	srv.Env.Metrics = policy.NewMetrics(reg)
-	srv.Resolve = func(ctx context.Context, a netip.Addr) string {
+	srv.PTR = func(ctx context.Context, a netip.Addr) (string, bool) {
 		if a == netip.MustParseAddr("127.0.0.2") {
 			panic("resolver")
 		}
-		return ""
+		return "", false
 	}
 	other, done := begin(t, srv)
 	defer other.Close()

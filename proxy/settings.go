@@ -26,8 +26,12 @@ type Settings struct {
 	HoldMail    bool           // MAIL goes upstream with the first recipient that the policy let pass
 	DelayBanner time.Duration  // wait this long before the banner
 
-	// Resolve returns the forward-confirmed name of a client, "" if there is
-	// none. It is asked before connect rules run; nil: nobody is asked.
+	// PTR returns the forward-confirmed name of a client, "" if there is none;
+	// temporary says that DNS was in trouble. It is asked before connect rules
+	// run and ends within a few seconds; nil: nobody is asked.
+	PTR func(ctx context.Context, a netip.Addr) (name string, temporary bool)
+
+	// Resolve is PTR for who cannot tell trouble from no name.
 	Resolve func(ctx context.Context, a netip.Addr) string
 
 	Limits   Limits
@@ -71,6 +75,9 @@ func (s Settings) prepared() *Settings {
 	def(&s.Received, "auto")
 	if s.Spool == nil {
 		s.Spool = &message.Pool{MaxMemory: 64 << 10}
+	}
+	if resolve := s.Resolve; s.PTR == nil && resolve != nil {
+		s.PTR = func(ctx context.Context, a netip.Addr) (string, bool) { return resolve(ctx, a), false }
 	}
 	s.domains = make(map[string]bool, len(s.Domains))
 	for _, d := range s.Domains {
