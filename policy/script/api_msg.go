@@ -25,7 +25,7 @@ var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to 
 				}
 				return m.from.of(m.tx.Out.From.Address)
 			})},
-		{name: "size", typ: "integer?", doc: "Octets of the message; nil until it is here.",
+		{name: "size", typ: "integer?", doc: "Octets of the message as it came; nil until it is here.",
 			get: msg(func(x *state, m *msgVars) glua.LValue {
 				if m.tx.Message == nil {
 					return glua.LNil
@@ -51,7 +51,7 @@ var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to 
 			})},
 		{name: "data", typ: "table", doc: "Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.",
 			get: msg(func(x *state, m *msgVars) glua.LValue { return m.data.value() })},
-	}, append(envelopeMembers, append(headerMembers, plannedMembers...)...)...)}).ready()
+	}, append(envelopeMembers, append(headerMembers, append(bodyMembers, plannedMembers...)...)...)...)}).ready()
 
 func msg(get func(x *state, m *msgVars) glua.LValue) func(*state, any) glua.LValue {
 	return func(x *state, self any) glua.LValue { return get(x, self.(*msgVars)) }
@@ -59,9 +59,9 @@ func msg(get func(x *state, m *msgVars) glua.LValue) func(*state, any) glua.LVal
 
 // plannedMembers are in the language and not in this release.
 var plannedMembers = []*member{
-	{name: "text", planned: "the body"}, {name: "html", planned: "the body"}, {name: "parts", planned: "MIME"},
-	{name: "attachments", planned: "MIME"}, {name: "body", planned: "the body"}, {name: "replace_body", planned: "the body"},
-	{name: "add_footer", planned: "the body"}, {name: "spf", planned: "authentication"}, {name: "dkim", planned: "authentication"},
+	{name: "text", planned: "MIME"}, {name: "html", planned: "MIME"}, {name: "parts", planned: "MIME"},
+	{name: "attachments", planned: "MIME"},
+	{name: "add_footer", planned: "MIME"}, {name: "spf", planned: "authentication"}, {name: "dkim", planned: "authentication"},
 	{name: "dmarc", planned: "authentication"}, {name: "route", planned: "more than one upstream"}, {name: "would_break", planned: "DKIM"},
 	{name: "filters", planned: "filters"},
 }

@@ -235,3 +235,31 @@ func FuzzFieldBody(f *testing.F) {
 		}
 	})
 }
+
+func TestBody(t *testing.T) {
+	tests := []struct{ lua, want, body string }{
+		{`local text, cut = msg:body() return reject(json.encode(text) .. tostring(cut))`, `550 5.7.1 "Hello\r\n"false`, ""},
+		{`local text, cut = msg:body(3) return reject(text .. tostring(cut))`, `550 5.7.1 Heltrue`, ""},
+		{`msg:replace_body("a\nb\r\nc\rd") return reject(json.encode((msg:body())))`, `550 5.7.1 "a\r\nb\r\nc\r\nd\r\n"`, "a\r\nb\r\nc\r\nd\r\n"},
+		{`msg:replace_body("") return reject(json.encode((msg:body())))`, `550 5.7.1 ""`, ""},
+		{`msg:replace_body((msg:body():gsub("Hello", "Bye")))`, `continue`, "Bye\r\n"},
+		{`msg:replace_body("Gr\195\188n")`, failed, ""},
+		{`msg:body(0)`, failed, ""},
+		{`msg:replace_body()`, failed, ""},
+	}
+	for _, tt := range tests {
+		c, v := judge(t, "on.message(function(msg) "+tt.lua+" end)")
+		c.is(v, tt.want)
+		if body, _ := c.Tx.Body(); string(body) != tt.body {
+			t.Errorf("%s: body %q", tt.lua, body)
+		}
+	}
+	for params, want := range map[string]string{"8BITMIME": "continue", "BINARYMIME": failed, "7BIT": failed} {
+		c := connect(t, `on.message(function(msg) msg:replace_body("\195\188") end)`)
+		c.Begin(policytest.Path(t, "a@b.example"), []policy.Param{{Key: "BODY", Value: params}})
+		c.is(c.message(mailText), want)
+	}
+	c := connect(t, `on.message(function(msg) msg:replace_body("\195\188") end)`)
+	c.mail("a@b.example")
+	c.is(c.message(mailText+"caf\xe9\n"), "continue") // sloppy, and no worse than before
+}

@@ -38,7 +38,7 @@ local Tls = {}
 ---@field from string Envelope sender, canonical; "" for bounces.
 ---@field from_domain string Its domain, lower case; "" for bounces.
 ---@field sender_key string Key for limits: the sender, or for bounces <> and the client's network, as the null sender is everyone's.
----@field size integer? Octets of the message; nil until it is here.
+---@field size integer? Octets of the message as it came; nil until it is here.
 ---@field params table<string, string> Parameters of MAIL, as the client wrote them: msg.params.SIZE; "" where there is no value.
 ---@field rcpts string[] Addresses that are to get the message; a new table each time.
 ---@field data table Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.
@@ -100,6 +100,16 @@ function Msg:set_header(name, value) end
 ---@param which? integer|fun(value: string): boolean The how-manieth (1 is the first), or a function that says true for those to remove; without it: all.
 ---@return integer removed How many.
 function Msg:remove_header(name, which) end
+
+---The body as text. It counts against the rule's memory. From message on.
+---@param max? integer At most so many octets, by default 1 MiB.
+---@return string text As it goes on: lines end in CRLF, encodings are left as they are.
+---@return boolean cut Whether there is more.
+function Msg:body(max) end
+
+---Replaces the whole body. The header says how a body is to be read (Content-Type, Content-Transfer-Encoding): that is for the author to keep right. From message on.
+---@param text string Line ends of any kind become CRLF. Octets that are no ASCII need a message that is 8BITMIME or has some already.
+function Msg:replace_body(text) end
 
 ---One header field, from msg:headers().
 ---@class Header
