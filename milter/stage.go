@@ -239,16 +239,11 @@ func (c *conn) keepBody(chunk []byte) {
 	}
 }
 
-// dialect is how this MTA writes header fields.
+// dialect is how this MTA writes header fields. It has put its Received on top,
+// hides it from us and counts it: an insertion on top goes below it, where it
+// would be if we stood in front of the MTA.
 func (c *conn) dialect() dialect {
-	d := dialect{leadSpace: c.options.Protocol&milter.OptHeaderLeadingSpace != 0}
-	// Postfix has put its Received on top, hides it from us and counts it; an
-	// insertion goes below it, as it would in front of an MTA. So does a door of
-	// ours that asks us as a filter.
-	if v := c.macros.get("v"); strings.HasPrefix(v, "Postfix") || v == version {
-		d.own = 1
-	}
-	return d
+	return dialect{leadSpace: c.options.Protocol&milter.OptHeaderLeadingSpace != 0, own: 1}
 }
 
 // fieldName makes a name that ends where it ends: an MTA that passes on what
