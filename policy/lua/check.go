@@ -41,12 +41,12 @@ type use struct {
 
 type scope struct {
 	parent *scope
-	vars   map[string]*variable
+	vars   []variable // the last of a name counts
 }
 
 type variable struct {
+	name  string
 	depth int // of the function that declares it
-	line  int
 }
 
 func check(src *source, stmts []ast.Stmt, names *Names) *checked {
@@ -111,17 +111,16 @@ func (c *checker) report(line int, name, format string, args ...any) {
 func (c *checker) push() { c.scope = &scope{parent: c.scope} }
 func (c *checker) pop()  { c.scope = c.scope.parent }
 
-func (c *checker) declare(name string, line int) {
-	if c.scope.vars == nil {
-		c.scope.vars = map[string]*variable{}
-	}
-	c.scope.vars[name] = &variable{depth: c.depth, line: line}
+func (c *checker) declare(name string) {
+	c.scope.vars = append(c.scope.vars, variable{name, c.depth})
 }
 
 func (c *checker) resolve(name string) *variable {
 	for s := c.scope; s != nil; s = s.parent {
-		if v := s.vars[name]; v != nil {
-			return v
+		for i := len(s.vars) - 1; i >= 0; i-- {
+			if s.vars[i].name == name {
+				return &s.vars[i]
+			}
 		}
 	}
 	return nil
@@ -130,8 +129,8 @@ func (c *checker) resolve(name string) *variable {
 func (c *checker) visible() []string {
 	var out []string
 	for s := c.scope; s != nil; s = s.parent {
-		for n := range s.vars {
-			out = append(out, n)
+		for _, v := range s.vars {
+			out = append(out, v.name)
 		}
 	}
 	return out
@@ -148,11 +147,10 @@ func (c *checker) fileLevel(id *ast.IdentExpr) bool {
 }
 
 // deeper guards the recursion; the scan lets no honest file come near.
-func (c *checker) deeper(at ast.PositionHolder) func() {
+func (c *checker) deeper(at ast.PositionHolder) {
 	if c.tree++; c.tree > maxTree {
 		panic(tooDeep{at.Line()})
 	}
-	return func() { c.tree-- }
 }
 
 type tooDeep struct{ line int }

@@ -14,7 +14,8 @@ func (c *checker) exprs(es []ast.Expr) {
 }
 
 func (c *checker) expr(e ast.Expr) {
-	defer c.deeper(e)()
+	c.deeper(e)
+	defer func() { c.tree-- }()
 	switch x := e.(type) {
 	case *ast.IdentExpr:
 		if c.resolve(x.Value) == nil {

@@ -15,7 +15,8 @@ func (c *checker) stmts(ss []ast.Stmt) {
 }
 
 func (c *checker) stmt(s ast.Stmt) {
-	defer c.deeper(s)()
+	c.deeper(s)
+	defer func() { c.tree-- }()
 	switch x := s.(type) {
 	case *ast.AssignStmt:
 		for _, l := range x.Lhs {
@@ -48,19 +49,19 @@ func (c *checker) stmt(s ast.Stmt) {
 		if x.Step != nil {
 			c.expr(x.Step)
 		}
-		c.loop([]string{x.Name}, x.Line(), x.Stmts)
+		c.loop([]string{x.Name}, x.Stmts)
 	case *ast.GenericForStmt:
 		c.exprs(x.Exprs)
-		c.loop(x.Names, x.Line(), x.Stmts)
+		c.loop(x.Names, x.Stmts)
 	case *ast.ReturnStmt:
 		c.exprs(x.Exprs)
 	}
 }
 
-func (c *checker) loop(names []string, line int, body []ast.Stmt) {
+func (c *checker) loop(names []string, body []ast.Stmt) {
 	c.push()
 	for _, n := range names {
-		c.declare(n, line)
+		c.declare(n)
 	}
 	c.stmts(body)
 	c.pop()
@@ -69,13 +70,13 @@ func (c *checker) loop(names []string, line int, body []ast.Stmt) {
 // local declares after its values, except "local function f", which sees itself.
 func (c *checker) local(x *ast.LocalAssignStmt) {
 	if x.LastLine() != 0 && len(x.Names) == 1 {
-		c.declare(x.Names[0], x.Line())
+		c.declare(x.Names[0])
 		c.exprs(x.Exprs)
 		return
 	}
 	c.exprs(x.Exprs)
 	for _, n := range x.Names {
-		c.declare(n, x.Line())
+		c.declare(n)
 	}
 }
 
@@ -95,7 +96,7 @@ func (c *checker) function(f *ast.FunctionExpr, extra ...string) {
 	c.depth++
 	c.push()
 	for _, n := range append(extra, f.ParList.Names...) {
-		c.declare(n, f.Line())
+		c.declare(n)
 	}
 	c.stmts(f.Stmts)
 	c.pop()

@@ -1,7 +1,6 @@
 package lua
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"sort"
@@ -52,7 +51,7 @@ func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []P
 	if ps := src.scan(); Refuses(ps) {
 		return nil, ps
 	}
-	stmts, err := parse.Parse(bytes.NewReader(src.text), file)
+	stmts, err := parse.Parse(strings.NewReader(src.text), file)
 	if err != nil {
 		return nil, []Problem{src.syntax(err)}
 	}

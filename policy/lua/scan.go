@@ -1,6 +1,9 @@
 package lua
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // maxNesting bounds brackets and blocks within each other, as Lua's own parser does (LUAI_MAXCCALLS); gopher-lua's
 // compiler recurses on them without a bound, and a Go stack that grows past its limit ends the process.
@@ -92,7 +95,7 @@ func (sc *scanner) token() {
 	default:
 		sc.next()
 		for _, op := range [...]string{"...", "..", "==", "~=", "<=", ">=", "::"} {
-			if string(sc.text[from:min(from+len(op), len(sc.text))]) == op {
+			if strings.HasPrefix(sc.text[from:], op) {
 				for sc.pos < from+len(op) {
 					sc.next()
 				}
@@ -100,8 +103,8 @@ func (sc *scanner) token() {
 			}
 		}
 	}
-	text := string(sc.text[from:sc.pos])
-	sc.words[line] = append(sc.words[line], word{col, text})
+	text := sc.text[from:sc.pos]
+	sc.words = append(sc.words, word{line, col, text})
 	sc.nest(text, line, col)
 }
 
@@ -161,13 +164,13 @@ func (sc *scanner) numeral() {
 		}
 		sc.next()
 	}
-	text := string(sc.text[from:sc.pos])
+	text := sc.text[from:sc.pos]
 	if _, ok := parseNumber(text); !ok {
 		sc.complain(line, col, true, "malformed number '%s'", text)
 	}
 }
 
-func isHex(b []byte) bool { return len(b) > 1 && b[0] == '0' && b[1]|0x20 == 'x' }
+func isHex(b string) bool { return len(b) > 1 && b[0] == '0' && b[1]|0x20 == 'x' }
 
 // quoted skips "..." and tells escapes that Lua 5.1 does not have: it drops the backslash in silence, so '\x41' is "x41"
 // and '\.' in a pattern matches anything.

@@ -12,32 +12,40 @@ import (
 // source is a file's text with the places of its words: the parser keeps lines only, and an editor wants columns.
 type source struct {
 	file     string
-	text     []byte
+	text     string
 	lines    []string
-	words    map[int][]word // names, keywords and symbols of a line
-	lint     []Problem      // what the scan alone can tell
-	unclosed []opener       // what the end of file found open
+	words    []word    // names, keywords and symbols, in order
+	lint     []Problem // what the scan alone can tell
+	unclosed []opener  // what the end of file found open
 }
 
 type word struct {
-	col  int
-	text string
+	line, col int
+	text      string
+}
+
+// on gives the words of a line.
+func (s *source) on(line int) []word {
+	from, _ := slices.BinarySearchFunc(s.words, line, func(w word, l int) int { return w.line - l })
+	to := from
+	for to < len(s.words) && s.words[to].line == line {
+		to++
+	}
+	return s.words[from:to]
 }
 
 func newSource(file string, text []byte) *source {
-	if strings.HasPrefix(string(text[:min(3, len(text))]), "\xef\xbb\xbf") { // a BOM, as Windows editors write it
-		text = text[3:]
+	t := strings.TrimPrefix(string(text), "\xef\xbb\xbf") // a BOM, as Windows editors write it
+	if strings.HasPrefix(t, "#") {                        // "#!/usr/bin/lua", as Lua itself allows
+		t = "--" + t
 	}
-	if len(text) > 0 && text[0] == '#' { // "#!/usr/bin/lua", as Lua itself allows
-		text = append([]byte("--"), text...)
-	}
-	return &source{file: file, text: text, words: map[int][]word{}}
+	return &source{file: file, text: t}
 }
 
 // line gives a source line, from 1.
 func (s *source) line(n int) string {
 	if s.lines == nil {
-		s.lines = strings.Split(string(s.text), "\n")
+		s.lines = strings.Split(s.text, "\n")
 	}
 	if n < 1 || n > len(s.lines) {
 		return ""
@@ -57,7 +65,8 @@ func (s *source) at(line, col int, format string, args ...any) Problem {
 // problem makes one where the n-th word "name" stands on the line, or where the line's first word stands.
 func (s *source) problem(line int, name string, n int, format string, args ...any) Problem {
 	col := 0
-	for _, w := range s.words[line] {
+	words := s.on(line)
+	for _, w := range words {
 		if w.text == name {
 			col = w.col
 			if n--; n < 0 {
@@ -65,8 +74,8 @@ func (s *source) problem(line int, name string, n int, format string, args ...an
 			}
 		}
 	}
-	if col == 0 && len(s.words[line]) > 0 {
-		col = s.words[line][0].col
+	if col == 0 && len(words) > 0 {
+		col = words[0].col
 	}
 	return s.at(line, col, format, args...)
 }
@@ -95,13 +104,11 @@ func (s *source) syntax(err error) Problem {
 
 // end is the place behind the last word.
 func (s *source) end() (line, col int) {
-	for l, ws := range s.words {
-		w := ws[len(ws)-1]
-		if l > line {
-			line, col = l, w.col+len(w.text)
-		}
+	if len(s.words) == 0 {
+		return 1, 1
 	}
-	return max(line, 1), max(col, 1)
+	w := s.words[len(s.words)-1]
+	return w.line, w.col + len(w.text)
 }
 
 // spot is a name on a line.
@@ -114,7 +121,7 @@ type spot struct {
 func (s *source) column(line int, name string, found map[spot][]int) int {
 	key := spot{line, name}
 	fallback := 0
-	ws := s.words[line]
+	ws := s.on(line)
 	for i, w := range ws {
 		if w.text != name || slices.Contains(found[key], w.col) {
 			continue
