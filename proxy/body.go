@@ -197,16 +197,4 @@ func (b *body) close() {
 	}
 }
 
-// ended keeps account of a message that was answered.
-func (c *conn) ended(r policy.Reply) {
-	c.inBody, c.inMail, c.body = false, false, nil
-	if r.Positive() {
-		c.refusals, c.mails = 0, 0
-	}
-	c.refused(r)
-	if r.Code == 421 {
-		c.dead.Store(true)
-	}
-}
-
 func (c *conn) misuse() error { return &HopError{Op: "body", Reply: hopDown, Err: errMisuse} }

@@ -3,9 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,11 +15,6 @@ import (
 
 var (
 	errBreaker   = errors.New("the last dials failed")
-	errGreeting  = errors.New("greeting refused")
-	errEHLO      = errors.New("EHLO refused")
-	errChatter   = errors.New("upstream speaks unasked")
-	errRefused   = errors.New("upstream refused the client")
-	errNoProxy   = errors.New("upstream does not understand PROXY (smtpd_upstream_proxy_protocol = haproxy)")
 	errNoForward = errors.New("upstream does not offer XFORWARD to us (smtpd_authorized_xforward_hosts)")
 )
 
@@ -89,139 +82,10 @@ func (c *conn) open(ctx context.Context, f *policy.Facts, patience time.Time) er
 	// RFC 5321 4.3.1: it must wait for us now. What else it says is no reply
 	// to anything.
 	if !c.Alive() {
-		return &HopError{Op: "ehlo", Reply: hopDown, Err: errChatter}
+		return c.chatter(ctx, "ehlo")
 	}
 	h.learn(c.caps)
 	return nil
-}
-
-// sendProxy writes the PROXY header. Whether it was understood shows in what
-// follows: an smtpd that expects none takes it for commands, and answers 500
-// before it answers EHLO.
-func (c *conn) sendProxy(ctx context.Context, f *policy.Facts) error {
-	header, err := proxyHeader(f)
-	if err != nil {
-		return &HopError{Op: "proxy", Reply: hopDown, Err: err}
-	}
-	if _, err := c.deadlined().Write(header); err != nil {
-		c.hop.failed(ctx, err)
-		return c.lost(ctx, "proxy", err)
-	}
-	return nil
-}
-
-// xclient tells who the client is. The upstream answers with a new greeting,
-// and wants to hear EHLO again.
-func (c *conn) xclient(ctx context.Context, f *policy.Facts) error {
-	offered, ok := c.caps.Arg("XCLIENT")
-	if !ok {
-		return &HopError{Op: "xclient", Reply: hopDown, Err: errNoXClient}
-	}
-	if f == nil {
-		return nil // a probe is content to see it offered
-	}
-	arg, err := xclientArg(f, offered)
-	if err != nil {
-		return &HopError{Op: "xclient", Reply: hopDown, Err: err}
-	}
-	if !c.Alive() {
-		return &HopError{Op: "xclient", Reply: hopDown, Err: errChatter}
-	}
-	if _, err := fmt.Fprintf(c.deadlined(), "XCLIENT %s\r\n", arg); err != nil {
-		return c.lost(ctx, "xclient", err)
-	}
-	r, err := c.read(ctx, c.hop.connect())
-	switch {
-	case err != nil:
-		return c.lost(ctx, "xclient", err)
-	case r.Code == 220:
-		return c.hello(ctx, heloName(f, c.hop.Hostname), true)
-	case r.Refuses() && !xclientFault(r):
-		return verdict("xclient", r)
-	}
-	return &HopError{Op: "xclient", Reply: hopDown, Said: r, Err: errXClient}
-}
-
-// greeting reads the greeting. A Postfix with every smtpd taken accepts the
-// connection and never greets: that is told apart, and sooner than the other
-// failures.
-func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) error {
-	h := c.hop
-	r, err := c.read(ctx, min(time.Until(patience), h.connect()))
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		h.noGreeting(ctx, err, knows)
-		return &HopError{Op: "greeting", Reply: hopBusy, Err: err}
-	case err != nil:
-		h.noGreeting(ctx, err, knows)
-		return c.lost(ctx, "greeting", err)
-	case r.Code == 220:
-		return nil
-	case knows && r.Refuses():
-		h.answered() // it lives; it does not want this client
-		return verdict("greeting", r)
-	}
-	err = &HopError{Op: "greeting", Reply: hopDown, Said: r, Err: errGreeting}
-	h.failed(ctx, err)
-	return err
-}
-
-// verdict makes an error of the upstream's refusal of a client that it knows:
-// the client hears it at MAIL, word for word.
-func verdict(op string, r policy.Reply) error {
-	return &HopError{Op: op, Reply: r, Said: r, Err: errRefused, Verdict: true}
-}
-
-// hello says EHLO, or HELO to a server that does not know the former, and
-// learns the keywords.
-func (c *conn) hello(ctx context.Context, name string, knows bool) error {
-	for _, verb := range []string{"EHLO", "HELO"} {
-		if !c.Alive() {
-			// A second greeting would be taken for the reply.
-			return &HopError{Op: "ehlo", Reply: hopDown, Err: errChatter}
-		}
-		if _, err := fmt.Fprintf(c.deadlined(), "%s %s\r\n", verb, name); err != nil {
-			return c.lost(ctx, verb, err)
-		}
-		r, err := c.read(ctx, c.hop.connect())
-		switch {
-		case err != nil:
-			return c.lost(ctx, verb, err)
-		case r.Code == 250:
-			if c.caps = (&Caps{}); verb == "EHLO" {
-				c.caps = parseCaps(r)
-			}
-			return nil
-		case c.hop.Identity == IdentityProxy && r.Code == 500:
-			return &HopError{Op: "proxy", Reply: hopDown, Said: r, Err: errNoProxy}
-		case knows && r.Refuses() && !ourFault(r.Code):
-			return verdict("ehlo", r)
-		case verb == "HELO" || r.Code != 500 && r.Code != 502 && r.Code != 504:
-			return &HopError{Op: "ehlo", Reply: hopDown, Said: r, Err: errEHLO}
-		}
-	}
-	return nil
-}
-
-// heloName is the name that an upstream which knows the client hears in EHLO:
-// the client's. What could not stand in a command, and no name at all, is
-// ours.
-func heloName(f *policy.Facts, ours string) string {
-	if f.Helo == "" || len(f.Helo) > maxXValue {
-		return ours
-	}
-	for i := 0; i < len(f.Helo); i++ {
-		if f.Helo[i] <= ' ' || f.Helo[i] > '~' {
-			return ours
-		}
-	}
-	return f.Helo
-}
-
-// deadlined returns the socket, ready for a short write.
-func (c *conn) deadlined() net.Conn {
-	c.nc.SetWriteDeadline(time.Now().Add(c.hop.connect()))
-	return c.nc
 }
 
 // failed tells the breaker, unless it was the client that went away.
@@ -229,19 +93,6 @@ func (h *Hop) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil && h.breaker.failed() {
 		h.Metrics.up(false)
 		h.log().Warn("upstream down", zap.String("upstream", h.Address), zap.Error(err))
-	}
-}
-
-// noGreeting is an upstream that accepted the connection and no more. If it was
-// told who the client is, that may be the reason (a name server of his that
-// never answers, an address family that it does not have), and a client must
-// not be able to open the breaker for all others: a probe in our own name has
-// to find the same.
-func (h *Hop) noGreeting(ctx context.Context, err error, knows bool) {
-	if !knows {
-		h.failed(ctx, err)
-	} else if ctx.Err() == nil {
-		h.breaker.probe(h.Probe)
 	}
 }
 

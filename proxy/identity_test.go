@@ -164,7 +164,7 @@ func TestIdentityRefused(t *testing.T) {
 			S: 500 5.5.2 Error: bad syntax
 			S: 500 5.5.2 Error: bad syntax
 			S: 221 2.0.0 Bye
-			hang`, "ehlo", ""},
+			hang`, "proxy", ""},
 		"PROXY to a stock smtpd, slow": {IdentityProxy, proxyHeard + `
 			S: 220 mta ESMTP
 			C: EHLO client.example

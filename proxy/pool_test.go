@@ -246,8 +246,8 @@ func TestHopOpening(t *testing.T) {
 		"never greets":    {"hang", "greeting", 0, 451, true},
 		"550 to EHLO":     {"S: 220 hi\nC: EHLO moon.example\nS: 550 5.7.1 no\neof", "ehlo", 550, 451, false},
 		"lost at EHLO":    {"S: 220 hi\nC: EHLO moon.example\nclose", "EHLO", 0, 451, false},
-		"two greetings":   {"S: 220 hi\nS: 220 hi\nhang", "ehlo", 0, 451, false},
-		"speaks unasked":  {opening + "S: 421 bye\nhang", "ehlo", 0, 451, false},
+		"two greetings":   {"S: 220 hi\nS: 220 hi\nhang", "ehlo", 220, 451, false},
+		"speaks unasked":  {opening + "S: 421 bye\nhang", "ehlo", 421, 451, false},
 		"no HELO neither": {"S: 220 hi\nC: EHLO moon.example\nS: 502 no\nC: HELO moon.example\nS: 502 no\neof", "ehlo", 502, 451, false},
 	} {
 		t.Run(name, func(t *testing.T) {

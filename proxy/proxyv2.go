@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -19,7 +20,10 @@ const (
 	proxyTCP6   = 0x21
 )
 
-var errNoAddress = errors.New("the client has no address that could be told")
+var (
+	errNoAddress = errors.New("the client has no address that could be told")
+	errNoProxy   = errors.New("upstream does not understand PROXY (smtpd_upstream_proxy_protocol = haproxy)")
+)
 
 // proxyHeader makes the header for a client. f is nil for a probe of ours,
 // which speaks for itself.
@@ -52,4 +56,19 @@ func proxyHeader(f *policy.Facts) ([]byte, error) {
 	}
 	b = binary.BigEndian.AppendUint16(b, f.Remote.Port())
 	return binary.BigEndian.AppendUint16(b, f.Local.Port()), nil
+}
+
+// sendProxy writes the PROXY header. Whether it was understood shows in what
+// follows: an smtpd that expects none takes it for commands, and answers 500
+// before it answers EHLO.
+func (c *conn) sendProxy(ctx context.Context, f *policy.Facts) error {
+	header, err := proxyHeader(f)
+	if err != nil {
+		return &HopError{Op: "proxy", Reply: hopDown, Err: err}
+	}
+	if _, err := c.deadlined().Write(header); err != nil {
+		c.hop.failed(ctx, err)
+		return c.lost(ctx, "proxy", err)
+	}
+	return nil
 }

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/moongate/moongate/policy"
@@ -12,6 +14,38 @@ var (
 	errXClient     = errors.New("XCLIENT refused")
 	errNoAttribute = errors.New("upstream's XCLIENT knows no ADDR")
 )
+
+// xclient tells who the client is. The upstream answers with a new greeting,
+// and wants to hear EHLO again.
+func (c *conn) xclient(ctx context.Context, f *policy.Facts) error {
+	offered, ok := c.caps.Arg("XCLIENT")
+	if !ok {
+		return &HopError{Op: "xclient", Reply: hopDown, Err: errNoXClient}
+	}
+	if f == nil {
+		return nil // a probe is content to see it offered
+	}
+	arg, err := xclientArg(f, offered)
+	if err != nil {
+		return &HopError{Op: "xclient", Reply: hopDown, Err: err}
+	}
+	if !c.Alive() {
+		return c.chatter(ctx, "xclient")
+	}
+	if _, err := fmt.Fprintf(c.deadlined(), "XCLIENT %s\r\n", arg); err != nil {
+		return c.lost(ctx, "xclient", err)
+	}
+	r, err := c.read(ctx, c.hop.connect())
+	switch {
+	case err != nil:
+		return c.lost(ctx, "xclient", err)
+	case r.Code == 220:
+		return c.hello(ctx, heloName(f, c.hop.Hostname), true)
+	case r.Refuses() && !xclientFault(r):
+		return verdict("xclient", r)
+	}
+	return &HopError{Op: "xclient", Reply: hopDown, Said: r, Err: errXClient}
+}
 
 // xclientArg makes the one XCLIENT command that carries a client's identity:
 // Postfix resets what a command does not carry. NAME is never absent, else
