@@ -180,7 +180,7 @@ func TestHostile(t *testing.T) {
 
 func hostileChild(name string) {
 	if !raceEnabled {
-		limit := syscall.Rlimit{Cur: 2 << 30, Max: 2 << 30}
+		limit := syscall.Rlimit{Cur: 4 << 30, Max: 4 << 30}
 		if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
