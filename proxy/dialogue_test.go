@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come.
-const patience = 5 * time.Second
+const patience = 10 * time.Second
 
 // TestDialogues plays testdata/*.smtp: each file holds conversations, separated
 // by lines that begin with "== ". Both sides of the proxy stand in one script,
@@ -241,7 +241,11 @@ func (st *stage) setting(s string) error {
 		st.set.Hop.Identity = map[string]Identity{"xclient": IdentityXClient, "xforward": IdentityXForward}[value]
 	case "idle":
 		d, err := time.ParseDuration(value)
-		st.set.Timeouts.Idle, st.set.Timeouts.Data = d, d
+		st.set.Timeouts.Idle = d
+		return err
+	case "silence":
+		d, err := time.ParseDuration(value)
+		st.set.Timeouts.Data = d
 		return err
 	default:
 		return fmt.Errorf("unknown setting")

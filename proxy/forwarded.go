@@ -150,6 +150,7 @@ func (s *session) askForwarded(k *call) bool {
 	}
 	if s.asked { // another client: another session, of its own id
 		s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: "forwarded another client"})
+		s.set.Hop.Forget(s.policy.ID)
 		want.ID = ""
 		s.policy = s.set.Env.NewSession(s.policy.Ctx, want)
 	} else {

@@ -34,7 +34,6 @@ func (s *session) greet() bool {
 		s.close("upstream down")
 		return false
 	}
-	s.pause(s.set.DelayBanner)
 	s.out.add(&policy.Reply{Code: 220, Text: []string{s.set.Hostname + " ESMTP"}})
 	return true
 }

@@ -94,7 +94,7 @@ func (s *session) sendRcpt(r *policy.Recipient, raw string) {
 			b = append(b, " NOTIFY=NEVER"...)
 		}
 	}
-	if dsn && !r.Added && raw != r.In.Raw && r.In.Domain != "" {
+	if dsn && !r.Added && raw != r.In.Raw && r.In.Domain != "" && !notASCII([]byte(r.In.Address)) {
 		// RFC 3461 4.2: a report names the recipient that the sender knows.
 		if _, ok := policy.FindParam(r.Params, "ORCPT"); !ok {
 			b = appendXtext(append(b, " ORCPT=rfc822;"...), r.In.Address)

@@ -18,13 +18,12 @@ type Settings struct {
 	Hop      *Hop          // the upstream; required
 	Spool    *message.Pool // for messages that are held; nil: 64 KiB in memory each, no bound
 
-	Domains     []string       // recipient domains for strangers
-	Networks    []netip.Prefix // clients that are no strangers, besides loopback
-	XForward    []netip.Prefix // peers that may name another client with XFORWARD, and are asked about at MAIL
-	RejectBare  bool           // answer 550 5.5.2 to a message with bare CR or LF, instead of repairing it
-	Received    string         // "auto" (the default), "always", "never"
-	HoldMail    bool           // MAIL goes upstream with the first recipient that the policy let pass
-	DelayBanner time.Duration  // wait this long before the banner
+	Domains    []string       // recipient domains for strangers
+	Networks   []netip.Prefix // clients that are no strangers, besides loopback
+	XForward   []netip.Prefix // peers that may name another client with XFORWARD, and are asked about at MAIL
+	RejectBare bool           // answer 550 5.5.2 to a message with bare CR or LF, instead of repairing it
+	Received   string         // "auto" (the default), "always", "never"
+	HoldMail   bool           // MAIL goes upstream with the first recipient that the policy let pass
 
 	// PTR returns the forward-confirmed name of a client, "" if there is none;
 	// temporary says that DNS was in trouble. It is asked before connect rules
