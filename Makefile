@@ -9,7 +9,7 @@ GO       ?= go
 PKGS     ?= ./...
 FUZZTIME ?= 20s
 TIMEOUT  ?= 15m
-PACKAGES ?= mail
+PACKAGES ?= mail milter
 STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck
 
 .PHONY: build test check fuzz bench docs
