@@ -64,7 +64,8 @@ var notSMTP = map[string]bool{"GET": true, "POST": true, "PUT": true, "HEAD": tr
 
 // command performs one command line.
 func (s *session) command(line []byte) {
-	verb, arg := splitCommand(line)
+	word, n, arg := splitCommand(line)
+	verb := word[:n]
 	cmd := commands[string(verb)]
 	if notSMTP[string(verb)] {
 		s.answer("", replyHTTP, policy.ByMoongate, nil)
@@ -129,16 +130,23 @@ func (s *session) perform(cmd *command, k *call) {
 	}
 }
 
-// splitCommand cuts a line at its first blank; the verb comes back in upper
-// case, in place.
-func splitCommand(line []byte) (verb, arg []byte) {
-	verb, arg, _ = bytes.Cut(line, []byte(" "))
-	for i, c := range verb {
-		if c >= 'a' && c <= 'z' {
-			verb[i] = c - 'a' + 'A'
-		}
+// longestVerb is that of a command in the table or of one that is not SMTP.
+const longestVerb = 8
+
+// splitCommand cuts a line at its first blank. The verb is in upper case, and
+// empty if it is longer than any that is known; the line stays as it came.
+func splitCommand(line []byte) (verb [longestVerb]byte, n int, arg []byte) {
+	word, arg, _ := bytes.Cut(line, []byte(" "))
+	if len(word) > longestVerb {
+		return verb, 0, nil
 	}
-	return verb, bytes.Trim(arg, " \t")
+	for i, c := range word {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		verb[i] = c
+	}
+	return verb, len(word), bytes.Trim(arg, " \t")
 }
 
 // printable reports whether a line is text: no control characters but tabs,

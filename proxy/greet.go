@@ -60,7 +60,7 @@ func (s *session) turnAway(v policy.Verdict) {
 		if err != nil && line == nil {
 			break
 		}
-		if verb, _ := splitCommand(line); string(verb) == "QUIT" {
+		if verb, n, _ := splitCommand(line); string(verb[:n]) == "QUIT" {
 			s.out.add(&replyBye)
 			break
 		}
