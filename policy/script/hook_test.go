@@ -85,7 +85,7 @@ func TestVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.lua, func(t *testing.T) {
 			// The parameters go through a table, so that only the run can tell.
-			c := connect(t, "local limit = ratelimit('l', '1/m') on."+tt.stage+"(function(...) local a1, a2 = ... "+tt.lua+"\nend)")
+			c := connect(t, "local limit = (function() return ratelimit('l', '1/m') end)() on."+tt.stage+"(function(...) local a1, a2 = ... "+tt.lua+"\nend)")
 			h, _ := policy.HookNamed(tt.stage)
 			ev := &policy.Event{Hook: h, Line: []byte("FROB x"), Attempt: &policy.Attempt{Mech: "PLAIN", User: "bob"}}
 			if h >= policy.Mail && h <= policy.Message {

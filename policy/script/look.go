@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/yuin/gopher-lua/ast"
 
@@ -170,6 +171,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
+		l.compare(x, e)
 	case *ast.StringConcatOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.ArithmeticOpExpr:
@@ -217,13 +219,68 @@ func (l *looker) class(x ast.Expr, e env) *class {
 	case *ast.IdentExpr:
 		return e[x.Value]
 	case *ast.AttrGetExpr:
-		if c := l.class(x.Object, e); c == msgClass {
-			if key, ok := x.Key.(*ast.StringExpr); ok && key.Value == "conn" {
-				return connClass
+		if m := l.field(x, e); m != nil {
+			return classOf(m.typ)
+		}
+	case *ast.FuncCallExpr: // local l = ratelimit(...)
+		if id, ok := x.Func.(*ast.IdentExpr); ok && !l.known[id.Value] {
+			for _, f := range language.functions {
+				if f.name == id.Value && f.top && len(f.returns) == 1 {
+					return classOf(f.returns[0].typ)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// classOf is the class that a type in the table names; one that may be nil
+// counts, too: where it is nil, reading it fails anyway.
+func classOf(typ string) *class {
+	for _, c := range language.classes {
+		if c.typ == strings.TrimSuffix(typ, "?") {
+			return c
+		}
+	}
+	return nil
+}
+
+// field is the member that conn.ip or its like reads, nil if that cannot be
+// said.
+func (l *looker) field(x ast.Expr, e env) *member {
+	a, ok := x.(*ast.AttrGetExpr)
+	if !ok {
+		return nil
+	}
+	key, ok := a.Key.(*ast.StringExpr)
+	if c := l.class(a.Object, e); ok && c != nil {
+		if m := c.index[key.Value]; m != nil && m.get != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// compare checks msg.size > "100": it is an error when it runs, or never true.
+func (l *looker) compare(x *ast.RelationalOpExpr, e env) {
+	for _, side := range [][2]ast.Expr{{x.Lhs, x.Rhs}, {x.Rhs, x.Lhs}} {
+		m := l.field(side[0], e)
+		if m == nil {
+			continue
+		}
+		is, with := map[string]string{"integer": "a number", "string": "text", "boolean": "true or false"}[strings.TrimSuffix(m.typ, "?")], ""
+		switch side[1].(type) {
+		case *ast.NumberExpr:
+			with = "a number"
+		case *ast.StringExpr:
+			with = "text"
+		case *ast.TrueExpr, *ast.FalseExpr:
+			with = "true or false"
+		}
+		if is != "" && with != "" && is != with {
+			l.note(side[0].Line(), m.name, "%s is %s and is compared with %s", m.name, is, with)
+		}
+	}
 }
 
 // read checks conn.ip and its like.

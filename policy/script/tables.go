@@ -184,7 +184,7 @@ func parsePCRE(lines []tableLine) (entries, error) {
 			return nil, fmt.Errorf("line %d: the pattern has no value", l.n)
 		}
 		if r.not && strings.Contains(value, "$") {
-			return nil, fmt.Errorf("line %d: there is no match to take $ from behind a !", l.n)
+			return nil, fmt.Errorf("line %d: a pattern behind ! matches nothing that $ could stand for", l.n)
 		}
 		r.test, r.value = re, value
 		t = append(t, r)
