@@ -180,12 +180,16 @@ func TestResolve(t *testing.T) {
 	for _, temporary := range []bool{false, true} {
 		srv := door(t, newRecordingUpstream(t, -1), rule)
 		srv.PTR = func(_ context.Context, a netip.Addr) (string, bool) { return "host-" + a.String(), temporary }
-		c, done := begin(t, srv)
-		banner(t, c)
-		c.Close()
-		within(t, done, "session")
-		if want := fmt.Sprint("host-127.0.0.1", temporary); ptr != want {
-			t.Errorf("the rule saw %q, want %q", ptr, want)
+		for ip, want := range map[string]string{
+			"192.0.2.1": fmt.Sprint("host-192.0.2.1", temporary),
+			"127.0.0.1": fmt.Sprint("", false), // nobody is asked
+		} {
+			ours, theirs := tcpPair(t)
+			theirs.Close()
+			srv.ServeConn(ours, policy.Facts{Remote: netip.AddrPortFrom(netip.MustParseAddr(ip), 1)})
+			if ptr != want {
+				t.Errorf("the rule saw %q, want %q", ptr, want)
+			}
 		}
 	}
 }

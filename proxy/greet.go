@@ -16,11 +16,7 @@ const (
 // greet asks about the connection and says the banner. It returns false if
 // there is nothing more to say.
 func (s *session) greet() bool {
-	if f := s.set.PTR; f != nil && !s.forwarder && s.policy.PTR == "" && s.policy.Remote.IsValid() {
-		s.wait()
-		s.policy.PTR, s.policy.PTRTemp = f(s.policy.Ctx, s.policy.Remote.Addr().Unmap())
-		s.proceed()
-	}
+	s.lookUp()
 	if !s.forwarder {
 		v := s.ask(policy.Connect)
 		s.delay(v)
@@ -36,6 +32,18 @@ func (s *session) greet() bool {
 	}
 	s.out.add(&policy.Reply{Code: 220, Text: []string{s.set.Hostname + " ESMTP"}})
 	return true
+}
+
+// lookUp asks for the client's name. A neighbour on loopback has none in the
+// DNS, and a forwarder's own name is not the one that counts.
+func (s *session) lookUp() {
+	a := s.policy.Remote.Addr().Unmap()
+	if s.set.PTR == nil || s.forwarder || s.policy.PTR != "" || !a.IsValid() || a.IsLoopback() {
+		return
+	}
+	s.wait()
+	s.policy.PTR, s.policy.PTRTemp = s.set.PTR(s.policy.Ctx, a)
+	s.proceed()
 }
 
 // turnAway refuses a client at the door: after 421 the connection ends, after

@@ -222,7 +222,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	srv.Env.Metrics = policy.NewMetrics(reg)
 	srv.PTR = func(ctx context.Context, a netip.Addr) (string, bool) {
-		if a == netip.MustParseAddr("127.0.0.2") {
+		if a == netip.MustParseAddr("192.0.2.2") {
 			panic("resolver")
 		}
 		return "", false
@@ -231,7 +231,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 	defer other.Close()
 	banner(t, other)
 	ours, theirs := tcpPair(t)
-	srv.ServeConn(ours, policy.Facts{Remote: netip.MustParseAddrPort("127.0.0.2:1")})
+	srv.ServeConn(ours, policy.Facts{Remote: netip.MustParseAddrPort("192.0.2.2:1")})
 	if got := banner(t, theirs); got[:3] != "421" {
 		t.Errorf("the client hears %q", got)
 	}
