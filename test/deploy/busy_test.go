@@ -1,0 +1,121 @@
+package deploy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moongate/moongate/test/moongate"
+	"github.com/moongate/moongate/test/postfix"
+)
+
+// TestEverySmtpdTaken: a Postfix with every smtpd taken accepts the connection and never greets. The
+// client hears 451 4.3.2 within 5 s. An idle session gives its upstream connection back, so that
+// another can have it, and gets a new one when it goes on.
+func TestEverySmtpdTaken(t *testing.T) {
+	if outside(t) {
+		return
+	}
+	for _, d := range fronts {
+		if d.listener == "" {
+			continue
+		}
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}},
+				setup{upstream: `idle = "300ms"`})
+			var busy []*client
+			for i, from := range []string{another, neighbour} {
+				c := connect(t, p.Addr, from, fmt.Sprintf("busy%d.example", i))
+				c.must("250", "MAIL FROM:<a@example.com>")
+				c.must("250", "RCPT TO:<b@example.org>")
+				busy = append(busy, c)
+			}
+			c := connect(t, p.Addr, stranger, "waits.example")
+			begin := time.Now()
+			if r := c.say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.2") {
+				t.Errorf("with every smtpd taken: %q", r)
+			}
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			p.WaitLog("refuse", func(l moongate.Line) bool { return l["code"] == 451.0 && l["cause"] != "" })
+
+			// The others finish and stay connected. Their smtpds become free.
+			for i, b := range busy {
+				b.must("354", "DATA")
+				b.must("250", letter(fmt.Sprintf("busy%d", i))+".")
+			}
+			deadline := time.Now().Add(patience)
+			for {
+				r := c.send("a@example.com", "b@example.org", letter("waited"))
+				if strings.HasPrefix(r, "250") {
+					break
+				}
+				if !strings.HasPrefix(r, "4") || time.Now().After(deadline) {
+					t.Fatalf("afterwards: %q", r)
+				}
+				// The upstream failed more than once in a row, then it is asked once a second.
+				c.Close()
+				c = dial(t, p.Addr, stranger)
+				for r = c.reply(); !strings.HasPrefix(r, "220"); r = c.reply() {
+					c.Close()
+					if time.Now().After(deadline) {
+						t.Fatalf("greeted with %q", r)
+					}
+					c = dial(t, p.Addr, stranger)
+				}
+				c.must("250", "EHLO waits.example")
+			}
+			c.must("221", "QUIT")
+			for i, b := range busy {
+				if r := b.send("a@example.com", "b@example.org", letter(fmt.Sprintf("again%d", i))); !strings.HasPrefix(r, "250") {
+					t.Errorf("going on after the pause: %q", r)
+				}
+				b.must("221", "QUIT")
+			}
+			for _, m := range mta.Messages(5) {
+				who := map[string]string{"busy0": another, "again0": another, "busy1": neighbour, "again1": neighbour, "waited": stranger}
+				for id, addr := range who {
+					if strings.Contains(string(m.Raw), "\r\nSubject: "+id+"\r\n") && !strings.Contains(string(m.Raw), "["+addr+"]") {
+						t.Errorf("%s is not from %s:\n%s", id, addr, m.Raw)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestIdleGivesBack: with the identities whose connections belong to a session, Postfix loses the
+// connection of a session that idles, after upstream.idle and not before the session has ended.
+func TestIdleGivesBack(t *testing.T) {
+	if outside(t) {
+		return
+	}
+	for _, d := range fronts {
+		if !d.knows() {
+			continue
+		}
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			mta, p := d.start(t, postfix.Options{}, setup{upstream: `idle = "1s"`})
+			c := connect(t, p.Addr, stranger, "idle.example")
+			for i := range 3 { // within a second: one connection
+				if r := c.send("a@example.com", "b@example.org", letter(fmt.Sprint("m", i))); !strings.HasPrefix(r, "250") {
+					t.Fatalf("%q", r)
+				}
+			}
+			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=3 rcpt=3 data=3 quit=1`)
+			c.must("250", "NOOP")
+			if r := c.send("a@example.com", "b@example.org", letter("m3")); !strings.HasPrefix(r, "250") {
+				t.Fatalf("%q", r)
+			}
+			c.must("221", "QUIT")
+			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=1 rcpt=1 data=1 quit=1`) // at once
+			if got := len(mta.Messages(4)); got != 4 {
+				t.Errorf("%d messages", got)
+			}
+		})
+	}
+}
