@@ -62,7 +62,14 @@ func (s *session) turnAway(v policy.Verdict) {
 		s.close("connection lost")
 		return
 	}
+	s.mu.Lock()
+	s.idle = true // a shutdown need not wait for it
 	s.conn.SetReadDeadline(time.Now().Add(refusedTime))
+	s.mu.Unlock()
+	if s.woken.Load() {
+		s.close("shutdown")
+		return
+	}
 	for range refusedCommands {
 		line, err := s.in.Line(maxCommand)
 		if err != nil && line == nil {
