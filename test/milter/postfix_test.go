@@ -38,7 +38,7 @@ func (p *policyServer) use(rules ...*policy.Rule) {
 }
 
 // serve runs a server until the test ends.
-func serve(t *testing.T) *policyServer {
+func serve(t testing.TB) *policyServer {
 	t.Helper()
 	p := &policyServer{rules: policy.NewRules("test")}
 	env, logs := policytest.Env(policy.Milter)
