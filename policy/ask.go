@@ -285,7 +285,7 @@ func (s *Session) hookTime(h Hook) time.Duration {
 
 func (s *Session) stageTime(h Hook) time.Duration {
 	if h == Message {
-		return 120 * time.Second
+		return orDefault(s.Env.AllTime, 120*time.Second)
 	}
 	return orDefault(s.Env.StageTime, 20*time.Second)
 }

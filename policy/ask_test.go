@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -338,5 +339,20 @@ func TestNestedMail(t *testing.T) {
 	}
 	if got := logs.FilterMessage("refuse").All(); len(got) != 1 || got[0].ContextMap()[policy.KeyStage] != "mail" {
 		t.Errorf("refuse lines %v", got)
+	}
+}
+
+func TestQuietClients(t *testing.T) {
+	for _, command := range []bool{false, true} {
+		env, logs := pt.Env(policy.SMTP)
+		env.Quiet = func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.1") }
+		s := pt.Session(t, env)
+		if command {
+			s.Tell(&policy.Event{Hook: policy.Answered, Verb: "QUIT", Reply: policy.Say(221, policy.NoStatus, "bye")})
+		}
+		s.Tell(&policy.Event{Hook: policy.Disconnect})
+		if got := logs.Len() > 0; got != command {
+			t.Errorf("command %v: lines %v", command, logs.All())
+		}
 	}
 }

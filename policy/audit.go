@@ -72,6 +72,11 @@ func (s *Session) connectLine() {
 	s.log.Info("connect", zap.String(KeySession, s.ID), zap.String(KeyListener, s.Listener), zap.String(KeyClient, s.ClientName()))
 }
 
+// quiet reports a client that gave no command and of whom nobody wants to read.
+func (s *Session) quiet() bool {
+	return !s.greeted && s.Env.Quiet != nil && s.Remote.IsValid() && s.Env.Quiet(s.Remote.Addr().Unmap())
+}
+
 // refuseLine is written for each refused command.
 func (s *Session) refuseLine(ev *Event, verb string) {
 	s.connectLine()

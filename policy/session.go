@@ -50,7 +50,12 @@ type Env struct {
 
 	HookTime    time.Duration // wall time of one rule; default 2 s
 	MessageTime time.Duration // the same at message; default 75 s
-	StageTime   time.Duration // all rules and filters of one stage; default 20 s, at message 120 s
+	StageTime   time.Duration // all rules and filters of one stage; default 20 s
+	AllTime     time.Duration // the same at message; default 120 s
+
+	// Quiet names clients whose connections are not logged unless they give a
+	// command: health checks. nil: there are none.
+	Quiet func(netip.Addr) bool
 }
 
 // Session is one client's conversation. One goroutine owns it, always.

@@ -27,7 +27,9 @@ func (s *Session) Tell(ev *Event) {
 		if s.messages == 0 {
 			s.logRules(nil)
 		}
-		s.disconnectLine(ev)
+		if !s.quiet() {
+			s.disconnectLine(ev)
+		}
 		s.closeFilters()
 	}
 }
