@@ -26,6 +26,7 @@ type Server struct {
 
 	now    atomic.Pointer[Settings] // what new sessions get, after Use
 	stress atomic.Bool              // nearly all connections are taken
+	turned atomic.Int64             // clients that are being turned away
 	sweep  sweeper
 
 	mu        sync.Mutex // guards what follows
@@ -105,11 +106,26 @@ func (srv *Server) ServeConn(c net.Conn, f policy.Facts) {
 		srv.Metrics.connectRefused()
 		srv.Log.Info("refuse", zap.String(policy.KeyListener, f.Listener), zap.String(policy.KeyClient, f.ClientName()),
 			zap.String(policy.KeyStage, "connect"), zap.Int(policy.KeyCode, replyBusy.Code), zap.String(policy.KeyCause, err.Error()))
-		turnAway(c, replyBusy)
+		srv.turnAway(c)
 		return
 	}
 	defer srv.dropSession(s)
 	s.serve()
+}
+
+// turnAwayAtOnce is how many clients that a limit refused may be read out at the
+// same time. In a flood the others are closed without a word: to be polite to
+// them must not cost the descriptors that the admitted ones need.
+const turnAwayAtOnce = 200
+
+// turnAway tells a client that there is no room.
+func (srv *Server) turnAway(c net.Conn) {
+	defer srv.turned.Add(-1)
+	if srv.turned.Add(1) > turnAwayAtOnce {
+		c.Close()
+		return
+	}
+	turnAway(c, replyBusy)
 }
 
 // Errors of addSession, for the log.
