@@ -47,8 +47,13 @@ var _ Upstream = (*conn)(nil)
 // owed is a command whose reply is owed.
 type owed struct {
 	verb string
+	size int  // octets of the command
 	own  bool // of this room: its reply is not for the caller
 }
+
+// maxGroup bounds what is written before replies are read, in octets: two sides
+// that both write and do not read wait for each other (RFC 2920 3.1).
+const maxGroup = 16 << 10
 
 func (c *conn) Caps() *Caps     { return c.caps }
 func (c *conn) Address() string { return c.hop.Address }
@@ -76,11 +81,13 @@ func (c *conn) Send(verb string, arg []byte) error {
 }
 
 func (c *conn) queue(cmd owed, arg []byte) {
+	before := len(c.out)
 	c.out = append(c.out, cmd.verb...)
 	if len(arg) > 0 {
 		c.out = append(append(c.out, ' '), arg...)
 	}
 	c.out = append(c.out, crlf...)
+	cmd.size = len(c.out) - before
 	c.sent = append(c.sent, cmd)
 	c.fresh++
 }
@@ -96,10 +103,12 @@ func (c *conn) Reply(ctx context.Context) (policy.Reply, error) {
 // reply writes what is queued and reads replies up to the first that is the
 // caller's.
 func (c *conn) reply(ctx context.Context) (policy.Reply, error) {
-	if err := c.flush(ctx); err != nil {
-		return policy.Reply{}, err
-	}
 	for {
+		if c.fresh == len(c.sent) {
+			if err := c.flush(ctx); err != nil {
+				return policy.Reply{}, err
+			}
+		}
 		cmd := c.sent[0]
 		r, err := c.read(ctx, c.hop.command())
 		if err != nil {
@@ -115,22 +124,27 @@ func (c *conn) reply(ctx context.Context) (policy.Reply, error) {
 	}
 }
 
-// flush writes the queued commands, in one write. While no reply is awaited,
-// an upstream that has gone or has begun to talk unasked is noticed before.
+// flush writes queued commands, in one write: all of them, but to an upstream
+// that takes no groups one only, and of a big group the first part. It is
+// called while no reply is awaited: an upstream that has gone or has begun to
+// talk unasked is noticed before.
 func (c *conn) flush(ctx context.Context) error {
-	if c.fresh == 0 {
-		return nil
-	}
-	if c.fresh == len(c.sent) && !c.Alive() {
+	if !c.Alive() {
 		c.Abort()
 		return ErrGone
 	}
+	n, octets := 0, 0
+	for _, cmd := range c.sent {
+		if n > 0 && (octets+cmd.size > maxGroup || !c.caps.Has("PIPELINING")) {
+			break
+		}
+		n, octets = n+1, octets+cmd.size
+	}
 	c.nc.SetWriteDeadline(time.Now().Add(c.hop.block()))
-	_, err := c.nc.Write(c.out)
-	verb := c.sent[0].verb
-	c.out, c.fresh = c.out[:0], 0
+	_, err := c.nc.Write(c.out[:octets])
+	c.out, c.fresh = append(c.out[:0], c.out[octets:]...), c.fresh-n
 	if err != nil {
-		return c.lost(ctx, verb, err)
+		return c.lost(ctx, c.sent[0].verb, err)
 	}
 	return nil
 }

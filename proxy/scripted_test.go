@@ -24,6 +24,7 @@ import (
 //	R: text    say it without a line end, \r and \n spelled so
 //	C: text    hear exactly this line
 //	proxy ADDR hear a PROXY header for that client (or "proxy local")
+//	alone      nothing more must be here than what was heard
 //	hang       say nothing more, until the other side closes
 //	close      close now
 //	reset      close with a reset
@@ -146,6 +147,12 @@ func (s *scripted) play(c net.Conn, n int, script string) {
 			return
 		case "wait":
 			<-s.gate(arg)
+		case "alone":
+			c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			if b, _ := r.Peek(1); len(b) > 0 {
+				s.t.Errorf("connection %d: heard more than one command", n+1)
+			}
+			c.SetReadDeadline(time.Time{})
 		case "proxy":
 			h, err := proxyproto.Read(r)
 			if err != nil || h.Command.IsLocal() != (arg == "local") || !h.Command.IsLocal() && h.SourceAddr.String() != arg {

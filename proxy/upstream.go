@@ -26,8 +26,8 @@ type Upstream interface {
 	// would end the line. Nothing goes out before Reply (or Data).
 	Send(verb string, arg []byte) error
 
-	// Reply writes what is queued and returns the oldest outstanding reply,
-	// word for word. ErrGone means that the connection was found dead or
+	// Reply writes what is queued, once all that was written is answered, and
+	// returns the oldest outstanding reply, word for word. ErrGone means that the connection was found dead or
 	// chattering before anything was written while no reply was awaited: the
 	// caller may dial again and replay, once (docs/mail.md 11). Every other
 	// error is a *HopError. A 421 is a reply like any other; the connection is

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -59,6 +61,72 @@ func TestUpstreamPipelining(t *testing.T) {
 			t.Fatalf("%q, %v; want %q", r.Raw, err, want)
 		}
 	}
+}
+
+// An upstream that does not announce PIPELINING hears one command at a time,
+// whatever was queued.
+func TestUpstreamLockStep(t *testing.T) {
+	noLeaks(t)
+	s := startScripted(t, `
+		S: 220 up
+		C: EHLO moon.example
+		S: 250 up
+		C: MAIL FROM:<>
+		alone
+		S: 250 Ok
+		C: RCPT TO:<a@b.example>
+		alone
+		S: 250 Ok
+		C: RSET
+		S: 250 Ok`)
+	u := mustGet(t, s.hop(), stranger)
+	defer u.Return()
+	u.Send("MAIL", []byte("FROM:<>"))
+	u.Send("RCPT", []byte("TO:<a@b.example>"))
+	u.Send("RSET", nil)
+	for range 3 {
+		if r, err := u.Reply(context.Background()); err != nil || r.Code != 250 {
+			t.Fatal(r, err)
+		}
+	}
+}
+
+// A big group and an upstream that answers at length and reads on only when
+// its answer is taken: neither waits for the other for ever.
+func TestUpstreamBigGroup(t *testing.T) {
+	noLeaks(t)
+	ours, theirs := tcpPair(t)
+	for _, c := range []net.Conn{ours, theirs} {
+		c.(*net.TCPConn).SetReadBuffer(4096)
+		c.(*net.TCPConn).SetWriteBuffer(4096)
+	}
+	const n = 150
+	long := strings.Repeat("x", 900)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := bufio.NewReader(theirs)
+		for range n {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(theirs, "250 2.1.5 "+line)
+		}
+	}()
+	c := &conn{hop: &Hop{Command: 5 * time.Second, Block: 5 * time.Second}, nc: ours, rd: newLines(ours), caps: NewCaps("PIPELINING"), born: time.Now()}
+	c.hop.pool.open = 1
+	for range n {
+		c.Send("RCPT", []byte("TO:<"+long+"@b.example>"))
+	}
+	for i := range n {
+		if r, err := c.Reply(context.Background()); err != nil || r.Code != 250 {
+			t.Fatal(i, r, err)
+		}
+	}
+	ours.Close()
+	<-done
 }
 
 // Nothing that a client or a script said can become a second command.

@@ -103,7 +103,8 @@ func TestXForward(t *testing.T) {
 	u.Return()
 }
 
-// What is not offered is not sent, and long values go in several commands.
+// What is not offered is not sent, and long values go in several commands; one
+// at a time, as this upstream takes no groups.
 func TestXForwardOffered(t *testing.T) {
 	long := &policy.Facts{Helo: strings.Repeat("h", 250), PTR: strings.Repeat("p.", 124) + "p", Proto: "ESMTP"}
 	s := startScripted(t, `
@@ -112,10 +113,10 @@ func TestXForwardOffered(t *testing.T) {
 		S: 250-up
 		S: 250 XFORWARD name HELO PROTO
 		C: XFORWARD NAME=`+long.PTR+` PROTO=ESMTP
+		S: 250 Ok
 		C: XFORWARD HELO=`+long.Helo+`
+		S: 250 Ok
 		C: MAIL FROM:<>
-		S: 250 Ok
-		S: 250 Ok
 		S: 250 Ok
 		C: RSET
 		S: 250 Ok`)
