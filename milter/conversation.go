@@ -33,7 +33,10 @@ type conversation struct {
 // version is macro {v}: what we call ourselves to filters.
 const version = "moongate"
 
-var errNothing = errors.New("milter: nothing to say")
+var (
+	errNothing = errors.New("milter: nothing to say")
+	errLost    = errors.New("milter: the connection was lost since MAIL")
+)
 
 // Eval implements policy.Evaluator. Whatever happens to the filter is its
 // on_error: it returns no error.
@@ -65,7 +68,7 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 		return policy.Verdict{}
 	case c.failed != nil:
 		return c.onError(s, ev.Hook)
-	case c.late.Decided() && ev.Hook >= policy.Data:
+	case c.late.Decided() && ev.Hook >= policy.Data && ev.Hook <= policy.Message:
 		return c.late
 	}
 	v, err := c.ask(ctx, s, ev)
@@ -77,6 +80,9 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 
 // ask says what an MTA would say at this hook and understands the answer.
 func (c *conversation) ask(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	if ev.Hook >= policy.Rcpt && ev.Hook <= policy.Message && (c.link == nil || !c.content) {
+		return policy.Verdict{}, errLost
+	}
 	if c.link == nil {
 		if v, err := c.connect(ctx, s, ev); err != nil || v.Decided() || ev.Hook == policy.Connect {
 			return v, err

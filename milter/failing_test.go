@@ -204,6 +204,35 @@ func oneMessage(d *door) policy.Verdict {
 	return d.message(aHeader, "x\r\n")
 }
 
+// A filter that is lost at a command outside the message is missed in it: what
+// it has not seen from MAIL on it is not asked about.
+func TestFilterLostBetween(t *testing.T) {
+	b := newBadFilter(t)
+	b.mode.Store("close")
+	b.at.Store('U')
+	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: b.addr()}})
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	d.mail("a@example.net")
+	d.rcpt("b@example.net")
+	for range 2 {
+		if v := d.s.Ask(&policy.Event{Hook: policy.Unknown, Line: []byte("WIZ")}); v.Decided() {
+			t.Errorf("at the unknown command: %s", say(v))
+		}
+	}
+	if v := d.rcpt("c@example.net"); v.Action != policy.Tempfail {
+		t.Errorf("the next recipient: %s", say(v))
+	}
+	if v := d.message(aHeader, "x\r\n"); v.Action != policy.Tempfail {
+		t.Errorf("the message: %s", say(v))
+	}
+	d.done(policy.Verdict{})
+	if v := oneMessage(d); v.Decided() {
+		t.Errorf("the next message: %s", say(v))
+	}
+}
+
 // A client that goes away does not wait for its filter.
 func TestFilterClientGone(t *testing.T) {
 	b := newBadFilter(t)

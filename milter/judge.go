@@ -2,7 +2,6 @@ package milter
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -92,9 +91,6 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 	tx := s.Tx
 	l := c.link
 	l.until(c.f.endTime(), ev.Deadline)
-	if !c.content {
-		return policy.Verdict{}, errors.New("milter: a message without MAIL")
-	}
 	v := viewOf(tx, c.f.Sign)
 	act, err := c.show(tx, v)
 	if err != nil {

@@ -420,3 +420,29 @@ func TestUnixSocket(t *testing.T) {
 		t.Errorf("serve: %v", err)
 	}
 }
+
+// A delay holds the answer back, and a client that goes away ends it.
+func TestDelay(t *testing.T) {
+	v := policytest.Reject("slowly")
+	v.Delay = 300 * time.Millisecond
+	srv, _ := serverOf(policytest.Always(policy.Mail, v))
+	m := dial(t, srv, all)
+	m.hello()
+	start := time.Now()
+	m.want("y 550 5.7.1 slowly", wire.Mail{From: "<a@example.net>"})
+	if took := time.Since(start); took < v.Delay {
+		t.Errorf("answered after %v", took)
+	}
+	v.Delay = time.Hour
+	srv, _ = serverOf(policytest.Always(policy.Mail, v))
+	m = dial(t, srv, all)
+	m.hello()
+	m.send(wire.Mail{From: "<a@example.net>"})
+	start = time.Now()
+	m.c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil || time.Since(start) > maxDelay-time.Second {
+		t.Errorf("the session of a client that is gone lives for %v: %v", time.Since(start), err)
+	}
+}

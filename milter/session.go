@@ -12,8 +12,12 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
-// maxDelay bounds a verdict's delay: an MTA waits 30 s for an answer.
-const maxDelay = 15 * time.Second
+// An MTA waits 30 s for an answer. maxDelay bounds what a verdict's delay takes
+// of them, maxWait what question and delay take together.
+const (
+	maxDelay = 15 * time.Second
+	maxWait  = 27 * time.Second
+)
 
 // connect begins a session. A second one on the same connection is a new
 // session: K is not the only way in which an MTA says so.
@@ -103,11 +107,16 @@ func (c *conn) ask(ev *policy.Event) policy.Verdict {
 	if !c.s.Wants(ev.Hook) && ev.Hook != policy.Rcpt {
 		return c.s.Ask(ev)
 	}
+	start := time.Now()
 	c.watch.start(ev.Hook == policy.Message)
 	defer c.watch.stop()
 	v := c.s.Ask(ev)
-	if v.Delay > 0 {
-		t := time.NewTimer(min(v.Delay, maxDelay))
+	delay := min(v.Delay, maxDelay)
+	if ev.Hook != policy.Message { // there the MTA is told to wait on
+		delay = min(delay, maxWait-time.Since(start))
+	}
+	if delay > 0 {
+		t := time.NewTimer(delay)
 		defer t.Stop()
 		select {
 		case <-t.C:
