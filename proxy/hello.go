@@ -12,10 +12,12 @@ import (
 )
 
 var (
-	errGreeting = errors.New("greeting refused")
-	errEHLO     = errors.New("EHLO refused")
-	errChatter  = errors.New("upstream speaks unasked")
-	errRefused  = errors.New("upstream refused the client")
+	errGreeting    = errors.New("greeting refused")
+	errNoGreeting  = errors.New("no greeting (every smtpd is taken?)")
+	errNoGreetingP = errors.New("no greeting (every smtpd is taken, or it waits for a PROXY header?)")
+	errEHLO        = errors.New("EHLO refused")
+	errChatter     = errors.New("upstream speaks unasked")
+	errRefused     = errors.New("upstream refused the client")
 )
 
 // greeting reads the greeting. A Postfix with every smtpd taken accepts the
@@ -26,6 +28,11 @@ func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) err
 	r, err := c.read(ctx, min(time.Until(patience), h.connect()))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		why := errNoGreeting
+		if h.Identity != IdentityProxy {
+			why = errNoGreetingP
+		}
+		err = fmt.Errorf("%w: %w", why, err)
 		h.noGreeting(ctx, err, knows)
 		return &HopError{Op: "greeting", Reply: hopBusy, Err: err}
 	case err != nil:
