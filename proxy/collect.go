@@ -23,7 +23,7 @@ const maxRedials = 3
 // PIPELINING is told one command at a time.
 func (s *session) await(a awaited) {
 	s.relay.awaited = append(s.relay.awaited, a)
-	if !a.silent && !s.relay.up.Caps().Has("PIPELINING") {
+	if !s.relay.up.Caps().Has("PIPELINING") {
 		s.collect()
 	}
 }
@@ -76,8 +76,7 @@ func (s *session) deliverReply(a awaited, o *policy.Outcome) {
 	switch {
 	case a.verb == "MAIL" && o.Action == policy.Accept:
 		s.relay.open = true
-	case a.verb == "MAIL":
-		s.relay.open = false
+	case a.verb == "MAIL" && s.relay.up != nil:
 		s.relay.refused = o
 	case s.relay.refused != nil: // its RCPT was on the way already
 		s.answerLost(a)

@@ -138,6 +138,12 @@ func (s *session) relayRcpt(r *policy.Recipient) *policy.Outcome {
 		if o := s.relayMail(true); o != nil {
 			return o
 		}
+		switch { // an upstream without PIPELINING has answered
+		case s.relay.refused != nil:
+			return s.relay.refused
+		case s.relay.up == nil:
+			return outcome(replyTrouble, policy.ByMoongate, "upstream lost")
+		}
 	}
 	s.sendRcpt(r, r.Out.Raw)
 	s.await(awaited{verb: "RCPT", rcpt: r})
