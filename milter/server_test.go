@@ -446,3 +446,62 @@ func TestDelay(t *testing.T) {
 		t.Errorf("the session of a client that is gone lives for %v: %v", time.Since(start), err)
 	}
 }
+
+// RFC 6531: addresses beyond ASCII are taken with SMTPUTF8 only.
+func TestSMTPUTF8(t *testing.T) {
+	var seen []string
+	srv, _ := serverOf(policytest.Rule(policy.Mail, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		seen = append(seen, s.Tx.In.From.Address)
+		return policy.Verdict{}, nil
+	}), policytest.Rule(policy.Rcpt, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		seen = append(seen, ev.Rcpt.In.Address)
+		return policy.Verdict{}, nil
+	}))
+	m := dial(t, srv, all)
+	m.hello()
+	m.want("y 501 5.1.7 Bad sender address syntax", wire.Mail{From: "<jürgen@example.net>"})
+	m.want("c", wire.Mail{From: "<jürgen@bücher.example>", Args: []string{"SMTPUTF8"}})
+	m.want("c", wire.Rcpt{To: "<δ@example.net>"})
+	if want := []string{"jürgen@xn--bcher-kva.example", "δ@example.net"}; !cmp.Equal(seen, want) {
+		t.Errorf("the rules saw %q, want %q", seen, want)
+	}
+}
+
+// Many sessions at once do not know of each other.
+func TestManySessions(t *testing.T) {
+	srv, logs := serverOf(policytest.Rule(policy.Rcpt, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		if ev.Rcpt.In.Local != s.Tx.In.From.Local {
+			return policytest.Reject("mixed up"), nil
+		}
+		return policy.Verdict{}, nil
+	}), policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		f, _ := s.Tx.Header().Get("Subject", 1)
+		if f.Value() != s.Tx.In.From.Local {
+			return policytest.Reject("mixed up"), nil
+		}
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.AddHeader, Name: "X-Who", Value: " " + s.Tx.In.From.Local})
+	}))
+	addr := dial(t, srv, all).c.RemoteAddr()
+	var wg sync.WaitGroup
+	for n := range 20 {
+		m := call(t, addr, all)
+		wg.Go(func() {
+			m.hello()
+			for k := range 20 {
+				who := fmt.Sprintf("u%d-%d", n, k)
+				m.want("c", wire.Mail{From: "<" + who + "@example.net>"})
+				m.want("c", wire.Rcpt{To: "<" + who + "@example.org>"})
+				m.message("x\r\n", "Subject: "+who)
+				if mods, a := m.end(); a != "a" || len(mods) != 1 || mods[0] != "h X-Who: "+who {
+					t.Errorf("%s: %q %q", who, mods, a)
+				}
+			}
+			m.send(wire.Signal{Code: milter.CodeQuit})
+			m.closed()
+		})
+	}
+	wg.Wait()
+	if n := logs.FilterMessage("message").Len(); n != 400 {
+		t.Errorf("%d audit lines, want 400", n)
+	}
+}
