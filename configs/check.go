@@ -3,6 +3,7 @@ package configs
 import (
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -35,6 +36,14 @@ func (c *Config) checkNames(add adder) {
 	for i, domain := range c.Domains {
 		if _, err := asciiDomain(domain); err != nil {
 			add(elementPath("domains", i), "`domains`: %q is not a domain%s", domain, domainHint(domain))
+		}
+	}
+	for i, l := range c.Listeners {
+		for j, network := range l.XForward {
+			if network.Bits() == 0 {
+				path := elementPath("listener", i) + ".xforward"
+				add(elementPath(path, j), "`%s`: %s is everyone: whoever connects could claim any address", path, network)
+			}
 		}
 	}
 	for i, network := range c.Networks {
@@ -122,6 +131,9 @@ func (c *Config) checkAddresses(add adder) {
 		}
 		return
 	}
+	if mode, err := strconv.ParseUint(c.Milter.Mode, 8, 32); err != nil || mode > 0o777 {
+		add("milter.mode", "`milter.mode`: %q is no mode such as \"0660\"", c.Milter.Mode)
+	}
 	host, port, ok := c.Upstream.Address.hostPort()
 	if ok && (port == "0" || host == "") {
 		add("upstream.address", "`upstream.address`: %s cannot be dialled", c.Upstream.Address)
@@ -190,9 +202,6 @@ func isOurs(target netip.Addr) bool {
 // judge the client we must know whom strangers may write to. With proxy and
 // xclient it judges the client itself.
 func (c *Config) checkRelay(add adder) {
-	if c.Upstream.Identity == "proxy" || c.Upstream.Identity == "xclient" {
-		return
-	}
 	if len(c.Domains) > 0 || c.bad["domains"] || c.bad["upstream.identity"] {
 		return
 	}
@@ -200,7 +209,7 @@ func (c *Config) checkRelay(add adder) {
 		return // it knows the client, which every dial proves, and judges him itself
 	}
 	for i, l := range c.Listeners {
-		if l.Address != "" && !l.Address.Local() {
+		if l.Address != "" && l.Public() {
 			add(elementPath("listener", i)+".address",
 				"open relay: with upstream identity %q the upstream takes every client for us, and this listener is public; set `domains` to the domains that strangers may send to, or listen on loopback",
 				c.Upstream.Identity)

@@ -59,7 +59,35 @@ type Listener struct {
 
 	// TLS is "none": the connection is plain.
 	TLS string `toml:"tls" enum:"none"`
+
+	// XForward are the peers that may name the client they speak for: a Postfix
+	// with smtpd_proxy_filter. connect and helo rules are then asked at MAIL,
+	// about him. Such a listener counts as public wherever it stands.
+	XForward []netip.Prefix `toml:"xforward"`
+
+	// Budget is how long a message may take from its dot to our reply, judging
+	// and the upstream together. 0: 480 s (a client waits 600 s); with xforward
+	// 90 s, since Postfix waits 100 s (smtpd_proxy_timeout).
+	Budget time.Duration `toml:"budget"`
 }
+
+// FullBudget is the Budget of a listener without xforward.
+const FullBudget = 480 * time.Second
+
+// Wait is the Budget with its default filled in.
+func (l *Listener) Wait() time.Duration {
+	switch {
+	case l.Budget > 0:
+		return l.Budget
+	case len(l.XForward) > 0:
+		return 90 * time.Second
+	}
+	return FullBudget
+}
+
+// Public reports a listener that strangers speak at: any but loopback and unix
+// sockets, and one whose peers speak for others.
+func (l *Listener) Public() bool { return !l.Address.Local() || len(l.XForward) > 0 }
 
 // Upstream is [upstream]: the MTA that owns the queue.
 type Upstream struct {
@@ -160,6 +188,13 @@ type Filter struct {
 type Milter struct {
 	// Address is "host:port" or "unix:/path". Without it there is no milter.
 	Address Address `toml:"address"`
+
+	// Mode is the mode of a unix socket, in octal: who may write may ask.
+	Mode string `toml:"mode"`
+
+	// Group is the group of a unix socket, a name or a number; "" leaves it ours.
+	// For a Postfix in its chroot: "postfix".
+	Group string `toml:"group"`
 }
 
 // State is [state]: where limits and counters live.
@@ -196,6 +231,10 @@ type Log struct {
 	// Level is the least level that is written. debug has the transcript,
 	// without credentials and content.
 	Level string `toml:"level" enum:"debug info warn error"`
+
+	// Quiet are networks whose connections are not logged if they give no
+	// command: health checks.
+	Quiet []netip.Prefix `toml:"quiet"`
 }
 
 // Limits is [limits]. Reaching one is a stated refusal, so most answer 5xx.

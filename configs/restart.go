@@ -12,7 +12,7 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 			problems = append(problems, next.at(path, "`%s` has changed: this needs a restart", path))
 		}
 	}
-	changed(slices.Equal(c.Listeners, next.Listeners), "listener")
+	changed(slices.EqualFunc(c.Listeners, next.Listeners, sameListener), "listener")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
 	changed(c.Quarantine == next.Quarantine, "quarantine")
@@ -28,4 +28,8 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
 	changed(c.Milter == next.Milter, "milter")
 	return problems
+}
+
+func sameListener(a, b Listener) bool {
+	return a.Address == b.Address && a.TLS == b.TLS && a.Budget == b.Budget && slices.Equal(a.XForward, b.XForward)
 }

@@ -58,7 +58,7 @@ func (h *house) health() error {
 // open opens every door, or none.
 func (h *house) open() error {
 	cfg := h.cfg.Load()
-	add := func(key string, a configs.Address, serve func(net.Listener) error) error {
+	add := func(key string, a configs.Address, listen func(configs.Address) (net.Listener, error), serve func(net.Listener) error) error {
 		if a == "" {
 			return nil
 		}
@@ -71,10 +71,10 @@ func (h *house) open() error {
 	}
 	var err error
 	for i, lc := range cfg.Listeners {
-		err = errors.Join(err, add(fmt.Sprintf("listener[%d].address", i), lc.Address, h.proxy.Serve))
+		err = errors.Join(err, add(fmt.Sprintf("listener[%d].address", i), lc.Address, listen, h.frontOf(lc).server.Serve))
 	}
-	err = errors.Join(err, add("milter.address", cfg.Milter.Address, h.milter.Serve))
-	err = errors.Join(err, add("admin.address", cfg.Admin.Address, h.admin.Serve))
+	err = errors.Join(err, add("milter.address", cfg.Milter.Address, milterSocket(cfg), h.milter.Serve))
+	err = errors.Join(err, add("admin.address", cfg.Admin.Address, listen, h.admin.Serve))
 	if err != nil {
 		h.close()
 	}
@@ -102,7 +102,9 @@ func (h *house) start(ctx context.Context) <-chan error {
 		h.work.Go(func() { run(h.ctx) })
 	}
 	h.watch()
-	h.probe(h.currentHop)
+	for _, f := range h.fronts {
+		h.probe(f.hop)
+	}
 	return broken
 }
 
@@ -148,16 +150,18 @@ func (h *house) answer(d door, broken chan<- error) {
 func (h *house) drain(ctx context.Context, signals <-chan os.Signal) {
 	h.setPhase("draining")
 	limit := h.cfg.Load().Timeouts.Drain
-	h.log.Info("draining", zap.Int("sessions", h.proxy.Sessions()), zap.Duration("limit", limit))
+	h.log.Info("draining", zap.Int("sessions", h.sessions()), zap.Duration("limit", limit))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	done := make(chan struct{})
 	go func() { // ends with Shutdown, at the latest when ctx does
 		defer close(done)
-		var both sync.WaitGroup
-		both.Go(func() { h.proxy.Shutdown(ctx) })
-		both.Go(func() { h.milter.Shutdown(ctx) })
-		both.Wait()
+		var all sync.WaitGroup
+		for _, f := range h.fronts {
+			all.Go(func() { f.server.Shutdown(ctx) })
+		}
+		all.Go(func() { h.milter.Shutdown(ctx) })
+		all.Wait()
 	}()
 	for {
 		select {
@@ -175,11 +179,10 @@ func (h *house) drain(ctx context.Context, signals <-chan os.Signal) {
 // close ends all that is still there and waits for it.
 func (h *house) close() {
 	h.setPhase("stopped")
-	h.proxy.Close()
-	h.milter.Close()
-	for _, hop := range append(h.retired, h.currentHop) {
-		hop.Close()
+	for _, f := range h.fronts {
+		f.close()
 	}
+	h.milter.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	h.admin.Shutdown(ctx)

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"syscall"
 
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/milter"
 )
 
 // listen opens a listening socket. A unix socket gets mode 0660: its group is
@@ -52,4 +54,12 @@ func removeStale(path string) error {
 		return fmt.Errorf("listen unix %s: %w", path, syscall.EADDRINUSE)
 	}
 	return os.Remove(path)
+}
+
+// milterSocket listens for MTAs, with the mode and group that [milter] says.
+func milterSocket(cfg *configs.Config) func(configs.Address) (net.Listener, error) {
+	mode, _ := strconv.ParseUint(cfg.Milter.Mode, 8, 32) // configs has checked it
+	return func(a configs.Address) (net.Listener, error) {
+		return milter.Socket{Address: string(a), Mode: fs.FileMode(mode), Group: cfg.Milter.Group}.Listen()
+	}
 }

@@ -33,6 +33,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	}
 	log, out := logsink.New(logOptions(cfg, stderr))
 	defer out.Close(time.Second)
+	pace()
 
 	// From here on a signal is ours to answer: a SIGHUP that comes early must not
 	// end us, and nor must a reader of the log that goes away.

@@ -53,19 +53,12 @@ func (h *house) takePolicy(next *configs.Config) bool {
 // cannot fail. Sessions that run keep what they began with.
 func (h *house) use(next *configs.Config) {
 	running := h.cfg.Load()
-	hop := h.currentHop
-	if upstreamChanged(running, next) {
-		hop = h.hop(next)
+	for _, f := range h.fronts {
+		if hop := f.use(h, running, next); hop != nil {
+			h.probe(hop)
+		}
 	}
-	h.proxy.Use(h.settings(next, hop))
 	h.milter.Use(h.env(next, policy.Milter))
-	if hop != h.currentHop {
-		// Sessions that began with the one before keep it to their end, so it is
-		// not closed now; its idle connections retire by themselves.
-		h.retired = append(h.retired, h.currentHop)
-		h.currentHop = hop
-		h.probe(hop)
-	}
 	h.out.Level.SetLevel(level(next))
 	h.cfg.Store(next)
 	if running.Policy.Scripts != next.Policy.Scripts {

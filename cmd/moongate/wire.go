@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/moongate/moongate/configs"
@@ -24,11 +25,10 @@ import (
 
 // rooms are what a house is furnished with.
 type rooms struct {
-	proxy        *proxy.Server
+	proxy        *proxy.Server // of fronts[0]
+	fronts       []*front
 	milter       *milter.Server
 	admin        *admin.Server
-	currentHop   *proxy.Hop
-	retired      []*proxy.Hop // of configurations before
 	engine       *script.Engine
 	world        *lookup.World
 	keeper       policy.Keeper // nil without [quarantine]
@@ -71,8 +71,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	if problems, err := h.engine.Reload(snapshot(cfg)); err != nil {
 		return nil, &policyError{problems, cfg.Policy.Scripts}
 	}
-	h.currentHop = h.hop(cfg)
-	h.proxy = &proxy.Server{Settings: h.settings(cfg, h.currentHop), Log: log.Named("smtp"), Metrics: proxy.NewMetrics(h.registry)}
+	h.makeFronts(cfg)
 	h.milter = &milter.Server{
 		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header), Stranger: h.stranger,
 		Metrics: h.filterCounts,
@@ -88,6 +87,7 @@ func (h *house) env(cfg *configs.Config, face *policy.Face) *policy.Env {
 		Log:        h.log.Named(face.Name),
 		SoftBounce: cfg.Policy.SoftBounce, Footer: cfg.Policy.ReplyFooter,
 		HookTime: cfg.Timeouts.Hook, MessageTime: cfg.Timeouts.Message,
+		Quiet: quiet(cfg.Log.Quiet),
 	}
 	if face == policy.SMTP { // an MTA that asks us has its own filters
 		env.Filters = h.filters(cfg)
@@ -110,13 +110,20 @@ func (h *house) filters(cfg *configs.Config) (all []policy.Filter) {
 	return all
 }
 
-// settings are those of the SMTP door.
-func (h *house) settings(cfg *configs.Config, hop *proxy.Hop) proxy.Settings {
+// quiet tells the clients that nobody wants to read of.
+func quiet(networks []netip.Prefix) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+}
+
+// settings are those of the SMTP door at a listener.
+func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener) proxy.Settings {
 	return proxy.Settings{
-		Hostname: cfg.Hostname, Env: h.env(cfg, policy.SMTP), Hop: hop, Spool: h.spool,
-		Domains: cfg.Domains, Networks: cfg.Networks,
+		Hostname: cfg.Hostname, Env: h.frontEnv(cfg, l), Hop: hop, Spool: h.spool,
+		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward,
 		RejectBare: cfg.BareNewline == "reject", Received: cfg.Received,
-		HoldMail: cfg.Upstream.Mail == "rcpt", Resolve: h.resolve,
+		HoldMail: cfg.Upstream.Mail == "rcpt", PTR: h.ptr,
 		Limits: proxy.Limits{
 			Size: int64(cfg.Limits.Size), Recipients: cfg.Limits.Recipients,
 			Header: int(cfg.Limits.Header), Line: int(cfg.Limits.Line), Errors: cfg.Limits.Errors,
@@ -133,22 +140,20 @@ var identities = map[string]proxy.Identity{
 }
 
 // hop is the upstream.
-func (h *house) hop(cfg *configs.Config) *proxy.Hop {
+func (h *house) hop(cfg *configs.Config, l configs.Listener) *proxy.Hop {
 	return &proxy.Hop{
 		Address: string(cfg.Upstream.Address), Identity: identities[cfg.Upstream.Identity], Hostname: cfg.Hostname,
 		MaxConns: cfg.Upstream.MaxConnections, IdleAfter: cfg.Upstream.Idle,
-		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, Block: cfg.Timeouts.Block, Final: cfg.Timeouts.Final,
+		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, Block: cfg.Timeouts.Block, Final: within(l, cfg.Timeouts.Final),
 		Log: h.log.Named("upstream"), Metrics: h.hopCounts,
 	}
 }
 
-// resolve is the client's forward-confirmed name; trouble is no name.
-func (h *house) resolve(ctx context.Context, a netip.Addr) string {
+// ptr is the client's forward-confirmed name; temporary says that it could not
+// be looked up now.
+func (h *house) ptr(ctx context.Context, a netip.Addr) (name string, temporary bool) {
 	name, err := h.world.PTR(ctx, a)
-	if err != nil {
-		return ""
-	}
-	return name
+	return name, err != nil
 }
 
 // stranger reports a client that is neither loopback nor in networks.
