@@ -1,0 +1,59 @@
+package script
+
+import (
+	"strings"
+
+	glua "github.com/yuin/gopher-lua"
+)
+
+// listRef is a list in a state.
+type listRef struct {
+	x *state
+	*list
+}
+
+func (l *listRef) in() *state { return l.x.alive() }
+
+var listClass = (&class{name: "list", typ: "List", doc: "A set of words or domains.",
+	members: []*member{
+		{name: "has", params: []param{{"word", "string?", "nil is in no list."}}, returns: []param{{"found", "boolean", ""}},
+			doc: "Whether it is in the list, without regard to case.",
+			do: func(x *state, L *glua.LState, self any) int {
+				if L.Get(2) == glua.LNil {
+					L.Push(glua.LFalse)
+					return 1
+				}
+				word := checkString(L, 2, "has")
+				x.Meter.Charge(int64(len(word)>>4) + 10)
+				L.Push(glua.LBool(self.(*listRef).has(word)))
+				return 1
+			}},
+	}}).ready()
+
+// list declares a list of a kind: a file in the policy directory, or its
+// entries where the kind takes them.
+func (x *state) list(L *glua.LState, what string, kind listKind) int {
+	var words []string
+	for i := 1; i <= L.GetTop(); i++ {
+		words = append(words, checkString(L, i, what))
+	}
+	if len(words) == 0 {
+		L.RaiseError("%s of nothing", what)
+	}
+	isFile := kind == wordSet || len(words) == 1 && x.p.shared.lists.isFile(words[0])
+	if kind == wordSet && len(words) > 1 {
+		L.RaiseError(`list: one file; for a few words write a table: local bad = { ["a@example.com"] = true }`)
+	}
+	d := x.declare(L, what, strings.Join(words, "\n"), "", func() (any, error) {
+		if isFile {
+			return x.p.shared.lists.open(words[0], kind)
+		}
+		return fixedList(kind, words)
+	})
+	c := listClass
+	if kind == ipSet {
+		c = ipsetClass
+	}
+	L.Push(c.userdata(&listRef{x, d.(*list)}))
+	return 1
+}
