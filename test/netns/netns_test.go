@@ -56,24 +56,6 @@ func TestInSubtest(t *testing.T) {
 	})
 }
 
-// The child's skip is a skip here, too.
-func TestSkip(t *testing.T) {
-	ran := t.Run("child", func(t *testing.T) {
-		defer func() {
-			if os.Getenv(inside) == "" && !t.Skipped() {
-				t.Error("not skipped")
-			}
-		}()
-		if Outside(t) {
-			return
-		}
-		t.Skip("because")
-	})
-	if !ran {
-		t.Error("failed")
-	}
-}
-
 func TestVerdict(t *testing.T) {
 	for out, want := range map[string][2]string{
 		"=== RUN TestX\n--- PASS: TestX (0.00s)\nPASS\n":                     {"PASS", ""},
