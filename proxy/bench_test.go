@@ -95,3 +95,32 @@ func BenchmarkMessage(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkConnection is the same for a client that comes for one message.
+func BenchmarkConnection(b *testing.B) {
+	up := sinkUpstream(b)
+	srv := door(b, &recordingUpstream{l: up}, opinion(policy.Connect), opinion(policy.Helo), opinion(policy.Mail), opinion(policy.Rcpt))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go srv.Serve(l)
+	text := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", 64) + ".\r\n"
+	r := bufio.NewReader(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Reset(c)
+		r.ReadSlice('\n')
+		for _, s := range []string{"HELO c\r\n", "MAIL FROM:<a@example.net>\r\n", "RCPT TO:<b@example.org>\r\n", "DATA\r\n", text, "QUIT\r\n"} {
+			io.WriteString(c, s)
+			if _, err := r.ReadSlice('\n'); err != nil {
+				b.Fatal(err)
+			}
+		}
+		c.Close()
+	}
+}
