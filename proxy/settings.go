@@ -30,9 +30,6 @@ type Settings struct {
 	// run and ends within a few seconds; nil: nobody is asked.
 	PTR func(ctx context.Context, a netip.Addr) (name string, temporary bool)
 
-	// Resolve is PTR for who cannot tell trouble from no name.
-	Resolve func(ctx context.Context, a netip.Addr) string
-
 	Limits   Limits
 	Timeouts Timeouts
 
@@ -74,9 +71,6 @@ func (s Settings) prepared() *Settings {
 	def(&s.Received, "auto")
 	if s.Spool == nil {
 		s.Spool = &message.Pool{MaxMemory: 64 << 10}
-	}
-	if resolve := s.Resolve; s.PTR == nil && resolve != nil {
-		s.PTR = func(ctx context.Context, a netip.Addr) (string, bool) { return resolve(ctx, a), false }
 	}
 	s.domains = make(map[string]bool, len(s.Domains))
 	for _, d := range s.Domains {
