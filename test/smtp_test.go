@@ -7,9 +7,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/moongate/moongate/test/moongate"
 )
 
 // patience bounds each wait of these tests. What has a limit of its own by the promise is measured.
@@ -131,4 +135,27 @@ func pipe(t testing.TB) (r, w *os.File) {
 		t.Fatal(err)
 	}
 	return r, w
+}
+
+// serve runs `moongate serve` with its log in a file until the test ends, for tests that do without the
+// help of package moongate.
+func serve(t testing.TB, dir, log string) {
+	t.Helper()
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(moongate.Binary(t, true), "serve", "-c", dir+"/moongate.toml")
+	cmd.Stderr = f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		defer timer.Stop()
+		cmd.Wait()
+	})
 }
