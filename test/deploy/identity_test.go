@@ -118,7 +118,7 @@ func TestPostfixJudgesTheClient(t *testing.T) {
 		}
 		t.Run(d.String(), func(t *testing.T) {
 			withHosts(t, hosts)
-			mta, p := d.start(t, postfix.Options{Main: map[string]string{
+			_, p := d.start(t, postfix.Options{Main: map[string]string{
 				"smtpd_peername_lookup":     "yes",
 				"smtpd_client_restrictions": "check_client_access inline:{ {192.0.2.77 = 550 5.7.1 not from your address}, {203.0.113.5 = 421 4.7.0 go away} }, reject_unknown_client_hostname",
 				"smtpd_helo_restrictions":   "check_helo_access inline:{ liar.example=REJECT }",
@@ -141,7 +141,7 @@ func TestPostfixJudgesTheClient(t *testing.T) {
 				"smtpd_delay_reject": "no", "smtpd_client_restrictions": "check_client_access inline:{ {192.0.2.77 = 550 5.7.1 not from your address} }",
 				"smtpd_helo_restrictions": "check_helo_access inline:{ liar.example=REJECT }",
 			}}
-			mta, p = d.start(t, o, setup{})
+			mta, p := d.start(t, o, setup{})
 			for _, tc := range []struct{ from, helo, want string }{
 				{another, "honest.example", "5"},
 				{stranger, "liar.example", "554 5.7.1 <liar.example>: Helo command rejected: Access denied"},
