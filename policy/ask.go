@@ -57,34 +57,43 @@ func (s *Session) Ask(ev *Event) Verdict {
 	return v
 }
 
-// stage asks everybody who has a say at this hook.
+// stage asks everybody who has a say at this hook. Thousands of sessions may
+// wait below it: the frames on the common way are kept small.
 func (s *Session) stage(ev *Event, start time.Time) Verdict {
 	end := start.Add(s.stageTime(ev.Hook))
-	if ev.Hook == Message {
-		fv := s.filterStage(ev, end, false)
-		v := s.ruleStage(ev, end)
-		if !v.Refuses() && !v.Swallows() && fv.Decided() {
-			v = fv
-		}
-		if !v.Refuses() && !v.Swallows() {
-			if sv := s.filterStage(ev, end, true); sv.Decided() {
-				v = sv
-			}
-		}
-		return v
+	if late := s.delayedVerdict(ev); late != nil {
+		return *late
 	}
-	if v, ok := s.delayedVerdict(ev); ok {
-		return v
+	switch {
+	case len(s.convs) == 0:
+		return s.ruleStage(ev, end)
+	case ev.Hook == Message:
+		return s.messageStage(ev, end)
 	}
 	v := s.ruleStage(ev, end)
 	if v.Refuses() || v.Swallows() || v.Action == Drop {
 		return v
 	}
-	if fv := s.filterStage(ev, end, false); fv.Decided() && fv.Action != Accept {
-		return fv
+	for _, signs := range []bool{false, true} {
+		if fv := s.filterStage(ev, end, signs); fv.Decided() && fv.Action != Accept {
+			return fv
+		}
 	}
-	if fv := s.filterStage(ev, end, true); fv.Decided() && fv.Action != Accept {
-		return fv
+	return v
+}
+
+// messageStage is the stage of whole messages: verifying filters, rules, which
+// see what the filters said and may say otherwise, and signing filters.
+func (s *Session) messageStage(ev *Event, end time.Time) Verdict {
+	fv := s.filterStage(ev, end, false)
+	v := s.ruleStage(ev, end)
+	if !v.Refuses() && !v.Swallows() && fv.Decided() {
+		v = fv
+	}
+	if !v.Refuses() && !v.Swallows() {
+		if sv := s.filterStage(ev, end, true); sv.Decided() {
+			v = sv
+		}
 	}
 	return v
 }
@@ -118,17 +127,17 @@ func (s *Session) ruleStage(ev *Event, end time.Time) Verdict {
 
 // delayedVerdict gives at rcpt what connect and helo rules with at = "rcpt"
 // decided: not to a client that has logged in, not for postmaster, not after
-// bypass().
-func (s *Session) delayedVerdict(ev *Event) (Verdict, bool) {
+// bypass(). It is nil if there is none.
+func (s *Session) delayedVerdict(ev *Event) *Verdict {
 	if ev.Hook != Rcpt || s.User != "" || s.bypassed || s.Tx.bypassed || ev.Rcpt.In.IsPostmaster() {
-		return Verdict{}, false
+		return nil
 	}
-	for _, v := range s.delayed {
-		if v.Decided() {
-			return v, true
+	for i := range s.delayed {
+		if s.delayed[i].Decided() {
+			return &s.delayed[i]
 		}
 	}
-	return Verdict{}, false
+	return nil
 }
 
 // askRule asks one rule and makes a verdict of whatever happens.
@@ -142,25 +151,14 @@ func (s *Session) askRule(r *Rule, ev *Event, end time.Time) Verdict {
 	if ev.Deadline.After(end) {
 		ev.Deadline = end
 	}
-	tx, asked := s.Tx, ev
-	if tx != nil {
-		tx.rule = r
+	if s.Tx != nil {
+		s.Tx.rule = r
 	}
+	ask := s.eval
 	if r.Shadow {
-		shadow := *ev
-		shadow.holds = nil
-		if tx != nil {
-			s.Tx, shadow.Rcpt = tx.Fork(ev.Rcpt)
-		}
-		asked = &shadow
+		ask = s.evalShadow
 	}
-	v, err := s.eval(r, asked)
-	if r.Shadow {
-		s.Tx = tx
-		for _, h := range asked.holds {
-			h.Release()
-		}
-	}
+	v, err := ask(r, ev)
 	if err == nil {
 		err = s.legal(r, ev.Hook, v)
 	}
@@ -172,6 +170,21 @@ func (s *Session) askRule(r *Rule, ev *Event, end time.Time) Verdict {
 		s.step(Step{Hook: ev.Hook, Rule: r, Verdict: v, Took: time.Since(start), Shadow: r.Shadow})
 	}
 	return v
+}
+
+// evalShadow asks on a fork of the transaction, so that nothing comes of it but
+// the verdict.
+func (s *Session) evalShadow(e Evaluator, ev *Event) (Verdict, error) {
+	tx, shadow := s.Tx, *ev
+	shadow.holds = nil
+	if tx != nil {
+		s.Tx, shadow.Rcpt = tx.Fork(ev.Rcpt)
+	}
+	defer func() {
+		s.Tx = tx
+		release(&shadow.holds)
+	}()
+	return s.eval(e, &shadow)
 }
 
 // eval calls the evaluator; a panic is an error.
