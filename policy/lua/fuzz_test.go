@@ -30,14 +30,13 @@ func FuzzRun(f *testing.F) {
 		}
 		s := NewState()
 		defer s.Close()
-		start := time.Now()
-		err := s.Run(chunk, Budget{Instructions: 20_000, Bytes: 1 << 20}, start.Add(5*time.Second), t.Context())
+		err := s.Run(chunk, Budget{Instructions: 20_000, Bytes: 1 << 20}, time.Now().Add(time.Minute), t.Context())
 		var le *Error
 		if errors.As(err, &le) && le.Kind == Panic {
 			t.Errorf("%v\n%s", le, le.Traceback)
 		}
-		if took := time.Since(start); took > 3*time.Second {
-			t.Errorf("took %v", took)
+		if errors.As(err, &le) && le.Kind == Deadline {
+			t.Error("a small budget of instructions and octets did not end it")
 		}
 	})
 }

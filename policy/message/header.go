@@ -119,6 +119,10 @@ func IsHeaderLine(line []byte, first, mbox bool) bool {
 	return kind != lineOther
 }
 
+// maxName is how far into a line Postfix looks for the colon, in octets
+// (line_length_limit).
+const maxName = 2048
+
 // classify decides as Postfix does (is_header_buf, smtpd's data_cmd): a name of
 // printable ASCII without blank, then blanks, then a colon. A "From " line in
 // front of the first field is skipped.
@@ -135,6 +139,7 @@ func classify(line []byte, first, mbox bool) (kind lineKind, name, colon int) {
 	if mbox && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
 		return lineMbox, 0, 0
 	}
+	line = line[:min(len(line), maxName)]
 	i := 0
 	for i < len(line) && line[i] > ' ' && line[i] < 0x7f && line[i] != ':' {
 		i++

@@ -33,6 +33,7 @@ func TestHeaderEnd(t *testing.T) {
 		{"blank inside a name", "A B: 1\r\n", nil, "A B: 1\r\n"},
 		{"odd name", "(x)<y>@z;\"q\": 1\r\n\r\n", []string{"(x)<y>@z;\"q\""}, "\r\n"},
 		{"a line of blanks goes on", "A: 1\r\n \r\nB: 2\r\n\r\n", []string{"A", "B"}, "\r\n"},
+		{"colon too far away", strings.Repeat("X", 3000) + ": 1\r\nB: 2\r\n", nil, strings.Repeat("X", 3000) + ": 1\r\nB: 2\r\n"},
 		{"dot", "A: 1\r\n.\r\n", []string{"A"}, ".\r\n"},
 	}
 	for _, tt := range tests {
