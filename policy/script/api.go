@@ -47,15 +47,10 @@ var language = sortedAPI()
 
 func sortedAPI() *api {
 	return &api{
-		functions: slices.Concat(verdictFunctions, sharedFunctions, valueFunctions, []*function{mapFunction, dnsblFunction}, plannedFunctions),
+		functions: slices.Concat(verdictFunctions, sharedFunctions, valueFunctions, []*function{greylistFunction, mapFunction, dnsblFunction}),
 		libraries: []*library{logLibrary, dnsLibrary, jsonLibrary, base64Library, hashLibrary, timeLibrary, ipLibrary},
-		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, counterClass, cacheClass, listClass, ipsetClass, mapClass, reClass, dnsblClass, metricClass, verdictClass},
+		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, greylistClass, counterClass, cacheClass, listClass, ipsetClass, mapClass, reClass, dnsblClass, metricClass, verdictClass},
 	}
-}
-
-// plannedFunctions are in the language and not in this release.
-var plannedFunctions = []*function{
-	{name: "greylist", planned: "greylisting"},
 }
 
 // stages are the names of `on`, in the order of a conversation.

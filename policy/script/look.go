@@ -142,7 +142,7 @@ func (l *looker) exprs(es []ast.Expr, e env) {
 func (l *looker) expr(x ast.Expr, e env) {
 	switch x := x.(type) {
 	case *ast.IdentExpr:
-		if what := plannedName(x.Value); what != "" && !l.known[x.Value] {
+		if what := plannedLibraries[x.Value]; what != "" && !l.known[x.Value] {
 			l.note(x.Line(), x.Value, "%s is not supported yet (%s)", x.Value, what)
 		}
 	case *ast.AttrGetExpr:

@@ -15,22 +15,6 @@ var plannedLibraries = map[string]string{
 	"rspamd": "scanners", "clamd": "scanners", "spamd": "scanners", "http": "HTTP",
 }
 
-func plannedName(name string) string {
-	if what := plannedLibraries[name]; what != "" {
-		return what
-	}
-	for _, f := range plannedFunctions {
-		if f.name == name {
-			return f.planned
-		}
-	}
-	return ""
-}
-
-func isDeclaration(name string) bool {
-	return slices.ContainsFunc(language.functions, func(f *function) bool { return f.name == name && f.top })
-}
-
 // call checks on.<stage>(...), verdicts, and methods of objects.
 func (l *looker) call(x *ast.FuncCallExpr, e env) {
 	if x.Method != "" {
@@ -57,6 +41,10 @@ func (l *looker) call(x *ast.FuncCallExpr, e env) {
 		}
 		l.verdict(x, id.Value)
 	}
+}
+
+func isDeclaration(name string) bool {
+	return slices.ContainsFunc(language.functions, func(f *function) bool { return f.name == name && f.top })
 }
 
 func onStage(x ast.Expr) (policy.Hook, bool) {

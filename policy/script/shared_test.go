@@ -312,3 +312,41 @@ endif
 		}
 	}
 }
+
+func TestGreylist(t *testing.T) {
+	c := connect(t, `
+local g = greylist("g", { delay = "5m", window = "1h", keep = "2d" })
+on.rcpt({ mode = "shadow" }, function(msg, rcpt) g:check(msg.conn, msg, rcpt) end)
+on.rcpt(function(msg, rcpt)
+  if rcpt.user == "wrong" then g:check(msg, rcpt) end
+  local pass, wait = g:check(msg.conn, msg, rcpt)
+  if not pass then return tempfail("wait " .. wait) end
+  return accept()
+end)`)
+	at := func(minutes int, ip, from, to, want string) {
+		t.Helper()
+		c.world.Clock = time.Unix(1_700_000_000, 0).Add(time.Duration(minutes) * time.Minute)
+		c.Remote = mustAddrPort(ip)
+		c.mail(from)
+		c.is(c.rcpt(to), want)
+		c.done(policy.Continue)
+	}
+	at(0, "192.0.2.1:1", "a@b.example", "u@x.example", "451 4.7.1 wait 300")
+	at(1, "192.0.2.1:1", "a@b.example", "u@x.example", "451 4.7.1 wait 240")
+	at(1, "192.0.2.1:1", "a@b.example", "v@x.example", "451 4.7.1 wait 300") // another recipient
+	at(5, "192.0.2.77:1", "A@b.example", "U@x.example", "accept")            // the same network, another case
+	at(5, "198.51.100.1:1", "a@b.example", "u@x.example", "451 4.7.1 wait 300")
+	at(24*60, "192.0.2.1:1", "a@b.example", "u@x.example", "accept")
+	at(3*24*60-1, "192.0.2.1:1", "a@b.example", "u@x.example", "accept")              // kept by coming again
+	at(3*24*60, "198.51.100.1:1", "a@b.example", "u@x.example", "451 4.7.1 wait 300") // came back too late
+	at(3*24*60, "203.0.113.1:1", "", "u@x.example", "451 4.7.1 wait 300")
+	at(3*24*60+5, "203.0.113.1:1", "", "w@x.example", "accept") // bounces: the client alone
+	at(3*24*60+5, "203.0.113.1:1", "z@b.example", "postmaster", "accept")
+	for i := range 5 {
+		from := fmt.Sprintf("u%d@b.example", i)
+		at(4*24*60+i*10, "[2001:db8::1]:1", from, "u@x.example", "451 4.7.1 wait 300")
+		at(4*24*60+i*10+5, "[2001:db8::1]:1", from, "u@x.example", "accept")
+	}
+	at(4*24*60+60, "[2001:db8::2]:1", "new@b.example", "new@x.example", "accept") // five passes: known
+	at(0, "192.0.2.1:1", "a@b.example", "wrong@x.example", failed)
+}

@@ -175,6 +175,18 @@ function RateLimit:peek(key) end
 ---@param key string
 function RateLimit:reset(key) end
 
+---Greylisting, by greylist().
+---@class Greylist
+local Greylist = {}
+
+---Whether this recipient may pass; if not, `return tempfail(...)`. From rcpt on.
+---@param conn Conn
+---@param msg Msg
+---@param rcpt Rcpt
+---@return boolean pass true for a client that came back, or is known, or if the store is away.
+---@return integer? wait Seconds until it passes.
+function Greylist:check(conn, msg, rcpt) end
+
 ---Counts by key, by counter().
 ---@class Counter
 local Counter = {}
@@ -470,6 +482,12 @@ function re(pattern) end
 ---@param name string Lower case letters, digits and _; scraped as moongate_script_NAME_total.
 ---@return Metric
 function metric(name) end
+
+---Greylisting: strangers are asked to come back, as every honest server does.
+---@param name string Its name; the same in every version of the policy.
+---@param options? {delay: string?, window: string?, keep: string?, net: integer[]?} delay ("5m"): not before; window ("24h"): not after; keep ("36d"): how long one that came back is known; net ({24, 64}): how much of an address is the client.
+---@return Greylist
+function greylist(name, options) end
 
 ---Looks keys up as Postfix would. The file reloads by itself. Expressions are RE2: no look-around.
 ---@param source string "texthash:FILE", "cidr:FILE" or "pcre:FILE": a Postfix table source in the policy directory.
