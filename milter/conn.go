@@ -36,6 +36,7 @@ type conn struct {
 	pin     pin
 	macros  macros
 	s       *policy.Session // nil before CONNECT
+	submits bool            // a program on the MTA's machine submits, there is no SMTP client
 	mail    mail            // the message under way
 
 	mu       sync.Mutex

@@ -225,3 +225,31 @@ func TestFilterWhen(t *testing.T) {
 		t.Errorf("asked: %s", say(v))
 	}
 }
+
+// Where Postfix plays the client for a local program, a refused recipient is
+// the answer to the message.
+func TestSubmission(t *testing.T) {
+	for _, port := range []uint16{0, 25000} {
+		srv, logs := serverOf(policytest.Always(policy.Rcpt, policytest.Reject("no")), policytest.Always(policy.Message, policy.Verdict{}))
+		m := dial(t, srv, all)
+		m.send(wire.Macros{For: milter.CodeConn, Pairs: []string{"v", "Postfix 3.7.11"}})
+		m.want("c", wire.Connect{Host: "localhost", Family: milter.FamilyInet, Port: port, Addr: "127.0.0.1"})
+		m.want("c", wire.Helo{Name: "localhost"})
+		m.want("c", wire.Mail{From: "<a@example.net>"})
+		if port != 0 {
+			m.want("y 550 5.7.1 no", wire.Rcpt{To: "<b@example.org>"})
+			continue
+		}
+		m.want("c", wire.Rcpt{To: "<b@example.org>"})
+		m.message("x\r\n", "Subject: x")
+		if _, a := m.end(); a != "y 550 5.7.1 no" {
+			t.Errorf("end: %q", a)
+		}
+		m.send(wire.Signal{Code: milter.CodeQuit})
+		m.closed()
+		lines := logs.FilterMessage("message").All()
+		if len(lines) != 1 || lines[0].ContextMap()["verdict"] != "rejected" {
+			t.Errorf("audit lines: %v", lines)
+		}
+	}
+}

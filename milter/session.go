@@ -26,6 +26,9 @@ func (c *conn) connect(cmd wire.Connect) error {
 	c.endSession("")
 	c.macros.set(milter.CodeConn, said)
 	c.s = c.env.NewSession(c.ctx, c.facts(cmd))
+	// Postfix plays the client for what pickup takes (non_smtpd_milters), and
+	// has no port for it.
+	c.submits = c.s.Remote.IsValid() && c.s.Remote.Addr().IsLoopback() && cmd.Port == 0 && strings.HasPrefix(c.macros.get("v"), "Postfix")
 	ev := policy.Event{Hook: policy.Connect}
 	return c.answer(&ev, "CONNECT", c.ask(&ev))
 }

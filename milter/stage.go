@@ -93,6 +93,12 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 		if v = c.ask(&ev); v.Action == policy.Drop {
 			ev.Rcpt.State = policy.RcptDropped
 		}
+		if v.Refuses() && c.submits {
+			// Nobody is there to be told of one recipient: Postfix calls it a
+			// configuration error and keeps the mail for ever. It is the answer
+			// to the message, and the sender gets it back with the reason.
+			c.mail.final, v = v, policy.Verdict{}
+		}
 	}
 	return c.answer(&ev, "RCPT", v)
 }
