@@ -49,7 +49,7 @@ func sortedAPI() *api {
 	return &api{
 		functions: slices.Concat(verdictFunctions, sharedFunctions, valueFunctions, []*function{greylistFunction, mapFunction, dnsblFunction}),
 		libraries: []*library{logLibrary, dnsLibrary, jsonLibrary, base64Library, hashLibrary, timeLibrary, ipLibrary},
-		classes:   []*class{connClass, tlsClass, msgClass, headerClass, rcptClass, attemptClass, outcomeClass, limitClass, greylistClass, counterClass, cacheClass, listClass, ipsetClass, mapClass, reClass, dnsblClass, metricClass, verdictClass},
+		classes:   []*class{connClass, tlsClass, msgClass, headerClass, filterClass, rcptClass, attemptClass, outcomeClass, limitClass, greylistClass, counterClass, cacheClass, listClass, ipsetClass, mapClass, reClass, dnsblClass, metricClass, verdictClass},
 	}
 }
 

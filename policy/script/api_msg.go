@@ -49,6 +49,8 @@ var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to 
 				}
 				return t
 			})},
+		{name: "filters", typ: "table<string, Filter>", doc: `What the verifying filters said, at message: local f = msg.filters.rspamd; nil for one that was not asked. A rule's refusal replaces a filter's; accept() and silence let it stand.`,
+			get: msg(func(x *state, m *msgVars) glua.LValue { return filterTable(x, m) })},
 		{name: "data", typ: "table", doc: "Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.",
 			get: msg(func(x *state, m *msgVars) glua.LValue { return m.data.value() })},
 	}, append(envelopeMembers, append(headerMembers, append(bodyMembers, plannedMembers...)...)...)...)}).ready()
@@ -63,7 +65,6 @@ var plannedMembers = []*member{
 	{name: "attachments", planned: "MIME"},
 	{name: "add_footer", planned: "MIME"}, {name: "spf", planned: "authentication"}, {name: "dkim", planned: "authentication"},
 	{name: "dmarc", planned: "authentication"}, {name: "route", planned: "more than one upstream"}, {name: "would_break", planned: "DKIM"},
-	{name: "filters", planned: "filters"},
 }
 
 func paramTable(x *state, params []policy.Param) glua.LValue {

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -262,4 +263,21 @@ func TestBody(t *testing.T) {
 	c := connect(t, `on.message(function(msg) msg:replace_body("\195\188") end)`)
 	c.mail("a@b.example")
 	c.is(c.message(mailText+"caf\xe9\n"), "continue") // sloppy, and no worse than before
+}
+
+func TestFilters(t *testing.T) {
+	c := connect(t, `on.message(function(msg)
+  local out = {}
+  for _, name in ipairs({ "rspamd", "clamav", "other" }) do
+    local f = msg.filters[name]
+    out[#out + 1] = f and table.concat({ f.name, f.verdict, tostring(f.code), tostring(f.reply), tostring(f.error) }, "|") or "nil"
+  end
+  return reject(out)
+end)`)
+	c.mail("a@b.example")
+	c.Tx.Filters = []policy.FilterResult{
+		{Name: "rspamd", Verdict: policytest.Reject("spam")},
+		{Name: "clamav", Verdict: policytest.Tempfail("x"), Err: errors.New("dial: refused")},
+	}
+	c.is(c.message(mailText), "550-5.7.1 rspamd|reject|550|550 5.7.1 spam|nil / 550-5.7.1 clamav|tempfail|451|451 4.7.1 x|dial: refused / 550 5.7.1 nil")
 }

@@ -41,6 +41,7 @@ local Tls = {}
 ---@field size integer? Octets of the message as it came; nil until it is here.
 ---@field params table<string, string> Parameters of MAIL, as the client wrote them: msg.params.SIZE; "" where there is no value.
 ---@field rcpts string[] Addresses that are to get the message; a new table each time.
+---@field filters table<string, Filter> What the verifying filters said, at message: local f = msg.filters.rspamd; nil for one that was not asked. A rule's refusal replaces a filter's; accept() and silence let it stand.
 ---@field data table Yours, as long as the message lives: text, numbers, booleans, tables of them; 64 KiB.
 ---@field subject string? The Subject, decoded; nil if there is none or the header is not here yet.
 ---@field header_from string? The one address of the one From field, canonical; nil if there is none or more than one.
@@ -124,6 +125,15 @@ function Header:remove() end
 ---Changes its value.
 ---@param value string Its value. What is no ASCII is encoded (RFC 2047) unless the message is SMTPUTF8; long values are folded; a line end in it is an error.
 function Header:set(value) end
+
+---What a filter said of the message, from msg.filters.
+---@class Filter
+---@field name string The filter's name.
+---@field verdict string "continue", "accept", "reject", "tempfail", "discard" or "quarantine".
+---@field code integer? Code of the reply it wants; nil if it wants none.
+---@field reply string? The whole reply.
+---@field error string? Why it could not be asked; its verdict is then what its on_error says.
+local Filter = {}
 
 ---The recipient under judgement.
 ---@class Rcpt
