@@ -12,19 +12,19 @@
 // and the caller's context are looked at every 256 instructions. A stopped meter stays stopped, so no pcall outlives it.
 //
 // The libraries are our own: base without load and its kin, string with a matcher that counts its steps, table, math.
-// There is no io, os, debug, package or coroutine.
+// There is no io, os, debug, package or coroutine. Calls nest 100 deep, the host's counted; tail calls do not nest.
 //
 // # Use
 //
 //	chunk, problems := lua.Compile("10-gate.lua", text, names)  // once a file; chunks are shared by all states
-//	s := lua.NewState()
-//	s.L.SetGlobal("on", ...)                                    // the host's names
+//	lib := lua.NewLibrary(names)                                // once a process: the host's names, shared by all states
+//	s := lib.NewState()                                         // a dozen kilobytes; or lua.NewState() and SetGlobal before Run
 //	err := s.Run(chunk, budget, deadline, ctx)                  // its top level
 //	s.Freeze(hooks...)                                          // what is loaded is read-only from here
 //	ret, err := s.Call(hook, budget, deadline, ctx, args...)    // many times; 0 allocations for an empty function
 //
-// A state belongs to one goroutine at a time and is dead after its first error. Host functions reach the meter by
-// MeterOf(L): Alloc before they make something large, Charge for work, Context and Deadline for what waits. They call
+// A state belongs to one goroutine at a time and is dead after its first error. Host functions of a library are shared by all
+// states: they find theirs by StateOf(L).Host. They reach the meter by MeterOf(L): Alloc before they make something large, Charge for work, Context and Deadline for what waits. They call
 // back into Lua with L.Call. They must return expected failures as nil, err and raise only for mistakes of the author.
 //
 // # Nothing passes from one call to the next

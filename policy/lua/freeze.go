@@ -1,13 +1,17 @@
 package lua
 
-import glua "github.com/yuin/gopher-lua"
+import (
+	"slices"
+
+	glua "github.com/yuin/gopher-lua"
+)
 
 // Frozen reports whether t was reachable when Freeze was called: it can be read but not written.
 func (s *State) Frozen(t *glua.LTable) bool {
 	if _, ok := s.frozen[t]; ok {
 		return true
 	}
-	_, ok := library.tables[t]
+	_, ok := s.lib.tables[t]
 	return ok
 }
 
@@ -18,18 +22,26 @@ func (s *State) Frozen(t *glua.LTable) bool {
 func (s *State) Freeze(roots ...glua.LValue) []Problem {
 	s.frozen = map[*glua.LTable]struct{}{}
 	s.sealed = true
-	w := walker{frozen: s.frozen, seen: map[*glua.LFunction]struct{}{}}
+	w := walker{frozen: s.frozen, library: s.lib.tables, seen: map[*glua.LFunction]struct{}{}}
+	if s.own != nil { // frozen before
+		s.unshare()
+	}
 	w.todo = append(w.todo, s.L.G.Global)
 	w.todo = append(w.todo, roots...)
 	for _, m := range s.modules {
 		w.todo = append(w.todo, m)
 	}
 	w.walk()
+	if !w.sets {
+		s.share()
+	}
 	return w.problems
 }
 
 type walker struct {
 	frozen   map[*glua.LTable]struct{}
+	library  map[*glua.LTable]struct{} // frozen already, with all that hangs on them
+	sets     bool                      // a function sets a global
 	seen     map[*glua.LFunction]struct{}
 	problems []Problem
 	todo     []glua.LValue // a list, not recursion: a script may nest tables a million deep
@@ -44,7 +56,7 @@ func (w *walker) walk() {
 			if _, ok := w.frozen[v]; ok {
 				continue
 			}
-			if _, ok := library.tables[v]; ok {
+			if _, ok := w.library[v]; ok {
 				continue
 			}
 			w.frozen[v] = struct{}{}
@@ -72,6 +84,7 @@ func (w *walker) remembers(fn *glua.LFunction) {
 	if fn.IsG {
 		return
 	}
+	w.sets = w.sets || setsGlobal(fn.Proto)
 	for i := range changedUpvalues(fn.Proto) {
 		name := "a variable"
 		if i < len(fn.Proto.DbgUpvalues) {
@@ -108,4 +121,17 @@ func changedUpvalues(p *glua.FunctionProto) map[int]struct{} {
 		}
 	}
 	return changed
+}
+
+// setsGlobal reports whether a function or one within it assigns a global.
+func setsGlobal(p *glua.FunctionProto) bool {
+	for pc := 0; pc < len(p.Code); pc++ {
+		switch inst := p.Code[pc]; int(inst >> 26) {
+		case glua.OP_SETGLOBAL:
+			return true
+		case glua.OP_CLOSURE: // the pseudo instructions are no code
+			pc += int(p.FunctionPrototypes[inst&0x3ffff].NumUpvalues)
+		}
+	}
+	return slices.ContainsFunc(p.FunctionPrototypes, setsGlobal)
 }

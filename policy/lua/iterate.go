@@ -2,7 +2,7 @@ package lua
 
 import glua "github.com/yuin/gopher-lua"
 
-var pairsNext, ipairsNext = builtin(baseNext), builtin(ipairsStep)
+var pairsNext, ipairsNext = Builtin(baseNext), Builtin(ipairsStep)
 
 func basePairs(L *glua.LState) int {
 	t := L.CheckTable(1)

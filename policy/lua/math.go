@@ -11,13 +11,13 @@ import (
 func mathLibrary() *glua.LTable {
 	lib := newLibrary(mathFuncs)
 	for name, f := range mathUnary {
-		lib.RawSetString(name, builtin(func(L *glua.LState) int {
+		lib.RawSetString(name, Builtin(func(L *glua.LState) int {
 			L.Push(glua.LNumber(f(checkNumber(L, 1))))
 			return 1
 		}))
 	}
 	for name, f := range mathBinary {
-		lib.RawSetString(name, builtin(func(L *glua.LState) int {
+		lib.RawSetString(name, Builtin(func(L *glua.LState) int {
 			L.Push(glua.LNumber(f(checkNumber(L, 1), checkNumber(L, 2))))
 			return 1
 		}))

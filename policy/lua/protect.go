@@ -30,7 +30,7 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	}
 	m.Charge(protectCost)
 	opts := L.Options
-	L.Options.RegistrySize, L.Options.CallStackSize = 128, 160
+	L.Options.RegistryGrowStep = 1024 // it lives as long as the pcall
 	th, cancel := L.NewThread()
 	L.Options = opts
 	if cancel != nil {
@@ -66,7 +66,7 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	return false, []glua.LValue{obj}
 }
 
-var enterFunc = builtin(enter)
+var enterFunc = Builtin(enter)
 
 // enter is the first thing a thread does: Resume gave it a Panic of its own, which does not tell a Lua error from a Go panic.
 func enter(L *glua.LState) int {

@@ -17,14 +17,17 @@ func init() {
 
 const maxArrayIndex = 1 << 18
 
-// stateOptions keeps a state at about 25 KB. MinimizeStackMemory must stay off: its overflow is a Go panic.
+// stateOptions keep a state small; most of it is the call stack. MinimizeStackMemory must stay off: its overflow is a Go panic.
 var stateOptions = glua.Options{
 	SkipOpenLibs:     true,
-	CallStackSize:    200,
-	RegistrySize:     256,
+	CallStackSize:    maxCalls,
+	RegistrySize:     128, // the least that gopher-lua takes
 	RegistryMaxSize:  16384,
-	RegistryGrowStep: 1024,
+	RegistryGrowStep: 256, // the registry never shrinks
 }
+
+// maxCalls bounds calls within calls, the host's functions counted: 107 frames of 88 octets fill what Go allocates for 100.
+const maxCalls = 107
 
 // State runs compiled chunks and calls their functions, one goroutine at a time. A state that returned an
 // error is dead: its VM stopped in the middle, and every later call says so.
@@ -36,6 +39,11 @@ type State struct {
 	// once a name and state; an error is raised at the author's require. Nil: there are no modules.
 	Modules func(name string) (*Chunk, error)
 
+	// Host is the host's own: functions of a library find it by StateOf(L).Host.
+	Host any
+
+	lib     *Library
+	own     *glua.LTable // the files' globals, when the table of globals is the library's
 	files   map[string]struct{}
 	modules map[string]glua.LValue // what require returned; nil while it loads
 	frozen  map[*glua.LTable]struct{}
@@ -49,8 +57,11 @@ var ErrDead = errors.New("lua: this state has failed before and must be dropped"
 
 // NewState makes a state with the language's own names (builtins) open; the host adds its globals to L, then runs
 // the chunks, then calls Freeze.
-func NewState() *State {
-	s := &State{L: glua.NewState(stateOptions), Meter: &Meter{}, files: map[string]struct{}{}}
+func NewState() *State { return standardLibrary.NewState() }
+
+// NewState makes a state that shares the library.
+func (lib *Library) NewState() *State {
+	s := &State{lib: lib, L: glua.NewState(stateOptions), Meter: &Meter{}, files: map[string]struct{}{}}
 	s.Meter.state = s
 	s.Meter.Reset(Budget{}, time.Time{}, nil)
 	s.L.Panic = raise
@@ -72,6 +83,9 @@ func (s *State) Close() {
 
 // Run runs the top level of a chunk.
 func (s *State) Run(c *Chunk, b Budget, deadline time.Time, ctx context.Context) error {
+	if s.own != nil { // it was frozen
+		s.unshare()
+	}
 	s.files[c.File] = struct{}{}
 	_, err := s.Call(s.L.NewFunctionFromProto(c.Proto), b, deadline, ctx)
 	return err
