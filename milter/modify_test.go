@@ -306,11 +306,11 @@ func TestOddFields(t *testing.T) {
 	m.hello()
 	m.want("c", wire.Mail{From: "<a@example.net>"})
 	m.want("c", wire.Rcpt{To: "<b@example.org>"})
-	for _, h := range []wire.Header{{Name: "X-A ", Value: " 1"}, {Name: "", Value: "v"}, {Name: "a:b", Value: "v"}, {Name: "From x", Value: ""}, {Name: "X", Value: "a\nb: c\n\n d"}} {
+	for _, h := range []wire.Header{{Name: "X-A ", Value: " 1"}, {Name: "", Value: "v"}, {Name: "a:b", Value: "v"}, {Name: "From x", Value: ""}, {Name: "X", Value: "a\nb: c\n\n d"}, {Name: strings.Repeat("n", 5000), Value: " v"}} {
 		m.send(h)
 	}
 	m.want("c", wire.Signal{Code: milter.CodeEOH})
-	want := []string{"X-A: 1\r\n", "?:v\r\n", "a?b:v\r\n", "From?x:\r\n", "X:a\r\n b: c\r\n \r\n d\r\n"}
+	want := []string{"X-A: 1\r\n", "?:v\r\n", "a?b:v\r\n", "From?x:\r\n", "X:a\r\n b: c\r\n \r\n d\r\n", strings.Repeat("n", 998) + ": v\r\n"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}

@@ -191,7 +191,13 @@ func (c *conn) judgeHeader() policy.Verdict {
 		return m.final
 	}
 	m.headers = true
-	h, _ := message.ParseHeader(m.block)
+	h, n := message.ParseHeader(m.block)
+	if n < len(m.block) {
+		// fieldName and decode leave nothing that ends a header early, so this
+		// is a bug; what the rules would not see must not pass.
+		c.env.Log.Error("milter: header not understood", zap.String(policy.KeyID, c.s.CurrentID()), zap.Int("at", n))
+		m.trouble = replyNotNow
+	}
 	m.block = nil
 	c.s.Tx.SetMessage(&message.Message{Header: h, Blank: true})
 	for _, hook := range []policy.Hook{policy.Data, policy.Headers} {
@@ -265,8 +271,11 @@ func fieldName(s string) string {
 	if s == "" {
 		return "?"
 	}
-	return s
+	return s[:min(len(s), maxName)]
 }
+
+// maxName bounds a field name, RFC 5322 2.1.1.
+const maxName = 998
 
 // params reads ESMTP arguments, each of which came as a string of its own.
 func params(args []string) []policy.Param {
