@@ -316,3 +316,26 @@ func TestListsFollow(t *testing.T) {
 	}
 	c("falsefalsetrue")
 }
+
+// A policy never loses one of its files without a word: what cannot be read
+// where a script should be refuses the whole version.
+func TestDirectoryForAScript(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"10-a.lua", "20-b.lua"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("on.mail(function(msg) end)"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sub := range []string{"types", "lib", "lists"} {
+		os.Mkdir(filepath.Join(dir, sub), 0o755)
+	}
+	if p, ps := Load(watch.Read(dir, Select()), Options{}); p == nil || len(ps) > 0 {
+		t.Fatal(problemLines(ps))
+	}
+	os.Remove(filepath.Join(dir, "10-a.lua"))
+	os.Mkdir(filepath.Join(dir, "10-a.lua"), 0o755)
+	p, ps := Load(watch.Read(dir, Select()), Options{})
+	if want := "10-a.lua: not a regular file"; p != nil || problemLines(ps) != want {
+		t.Errorf("policy %v: %s", p, problemLines(ps))
+	}
+}
