@@ -97,28 +97,35 @@ func names() *lua.Names {
 	return n
 }
 
-// register makes the API's names known to a state.
-func (x *state) register() {
-	L := x.L
-	on := L.NewTable()
+// builtins is the API as Lua sees it, made once for all states.
+var builtins *lua.Library
+
+func init() {
+	on := lua.NewTable()
 	for _, s := range stages {
-		on.RawSetString(s.name, L.NewFunction(func(L *glua.LState) int { return x.on(L, s.hook) }))
+		on.RawSetString(s.name, lua.Builtin(func(L *glua.LState) int { return stateOf(L).on(L, s.hook) }))
 	}
-	L.SetGlobal("on", on)
+	names := map[string]glua.LValue{"on": on}
 	for _, f := range language.functions {
-		L.SetGlobal(f.name, L.NewFunction(x.wrap(f, f.name)))
+		names[f.name] = f.builtin(f.name)
 	}
 	for _, l := range language.libraries {
-		t := L.NewTable()
+		t := lua.NewTable()
 		for _, f := range l.functions {
-			t.RawSetString(f.name, L.NewFunction(x.wrap(f, l.name+"."+f.name)))
+			t.RawSetString(f.name, f.builtin(l.name+"."+f.name))
 		}
-		L.SetGlobal(l.name, t)
+		names[l.name] = t
 	}
+	builtins = lua.NewLibrary(names)
 }
 
-func (x *state) wrap(f *function, what string) glua.LGFunction {
-	return func(L *glua.LState) int {
+// stateOf is the state that calls a function of the library.
+func stateOf(L *glua.LState) *state { return lua.StateOf(L).Host.(*state) }
+
+// builtin is the function as scripts call it, which may not be everywhere.
+func (f *function) builtin(what string) *glua.LFunction {
+	return lua.Builtin(func(L *glua.LState) int {
+		x := stateOf(L)
 		switch {
 		case f.planned != "":
 			L.RaiseError("%s is not supported yet (%s)", what, f.planned)
@@ -128,7 +135,7 @@ func (x *state) wrap(f *function, what string) glua.LGFunction {
 			L.RaiseError("%s is not possible at '%s', only at %s", what, stageName(x.hook), stageList(f.stages))
 		}
 		return f.do(x, L)
-	}
+	})
 }
 
 func stageList(hooks []policy.Hook) string {

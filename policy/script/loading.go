@@ -80,14 +80,14 @@ func (ld *loading) find(file string) *lua.Chunk {
 
 // emptyState is a state with the API and nothing of the policy.
 func (p *Policy) emptyState(ld *loading) *state {
-	x := &state{State: lua.NewState(), p: p, loading: ld, born: time.Now()}
+	x := &state{State: builtins.NewState(), p: p, loading: ld, born: time.Now()}
+	x.Host = x
 	x.Modules = func(name string) (*lua.Chunk, error) {
 		if c := p.modules[name]; c != nil {
 			return c, nil
 		}
 		return nil, fmt.Errorf("there is no module lib/%s.lua", name)
 	}
-	x.register()
 	return x
 }
 

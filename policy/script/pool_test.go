@@ -207,3 +207,27 @@ end)`)); err != nil {
 		t.Errorf("%d refused", n)
 	}
 }
+
+// TestStateIsSmall bounds what a state of a policy holds on to: a thousand of them wait when a resolver is dead.
+func TestStateIsSmall(t *testing.T) {
+	p := load_(t, "-- 10-a.lua --"+realistic, Options{})
+	states := make([]*state, 200)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range states {
+		x, err := p.newState()
+		if err != nil {
+			t.Fatal(err)
+		}
+		states[i] = x
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	bytes, objects := (after.HeapAlloc-before.HeapAlloc)/uint64(len(states)), (after.HeapObjects-before.HeapObjects)/uint64(len(states))
+	t.Logf("%d octets, %d objects", bytes, objects)
+	if bytes > 20<<10 || objects > 60 {
+		t.Errorf("a state retains %d octets in %d objects, at most 20 KiB in 60 are meant", bytes, objects)
+	}
+	runtime.KeepAlive(states)
+}
