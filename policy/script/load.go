@@ -1,9 +1,13 @@
 package script
 
 import (
+	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -105,36 +109,64 @@ func load(snap watch.Snapshot, opts Options, sh *shared) (*Policy, []lua.Problem
 	return p, problems
 }
 
-// compile compiles and checks all files.
+// source is one file on its way.
+type source struct {
+	file     watch.File
+	module   bool
+	chunk    *lua.Chunk
+	problems []lua.Problem
+}
+
+// compile compiles and checks all files, on all cores: a reload of a large
+// policy is done before its author looks.
 func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
-	known := names()
+	var sources []*source
 	for _, f := range snap.Files {
 		module := isModule(f.Name)
 		switch {
 		case IsTest(f.Name):
 			p.Tests = append(p.Tests, f)
-			continue
-		case !module && !IsPolicy(f.Name):
-			continue
-		case f.Err != nil:
+		case f.Err != nil && (module || IsPolicy(f.Name)):
 			problems = append(problems, lua.Problem{File: f.Name, Text: f.Err.Error()})
-			continue
+		case module || IsPolicy(f.Name):
+			sources = append(sources, &source{file: f, module: module})
 		}
-		chunk, ps := lua.Compile(f.Name, f.Data, known)
-		problems = append(problems, ps...)
-		if chunk == nil {
-			continue
-		}
-		problems = append(problems, p.look(chunk)...)
-		if module {
-			p.modules[strings.TrimSuffix(path.Base(f.Name), ".lua")] = chunk
-		} else {
-			p.chunks = append(p.chunks, chunk)
-			p.Files = append(p.Files, f.Name)
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(sources)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(sources)); i = next.Add(1) - 1 {
+				sources[i].compile(names())
+			}
+		})
+	}
+	workers.Wait()
+	for _, s := range sources {
+		problems = append(problems, s.problems...)
+		switch {
+		case s.chunk == nil:
+		case s.module:
+			p.modules[strings.TrimSuffix(path.Base(s.file.Name), ".lua")] = s.chunk
+		default:
+			p.chunks = append(p.chunks, s.chunk)
+			p.Files = append(p.Files, s.file.Name)
 		}
 	}
 	sortProblems(problems)
 	return problems
+}
+
+// compile does one file. A panic would be ours, and refuses the file.
+func (s *source) compile(known *lua.Names) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.chunk, s.problems = nil, []lua.Problem{{File: s.file.Name, Text: fmt.Sprintf("the checks failed: %v", v)}}
+		}
+	}()
+	if s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, known); s.chunk != nil {
+		s.problems = append(s.problems, look(s.chunk)...)
+	}
 }
 
 func sortProblems(ps []lua.Problem) {

@@ -14,7 +14,7 @@ import (
 // do not have, methods before their stage, verdicts that a stage cannot give,
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
-func (p *Policy) look(c *lua.Chunk) []lua.Problem {
+func look(c *lua.Chunk) []lua.Problem {
 	l := &looker{chunk: c, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
