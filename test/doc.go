@@ -8,6 +8,8 @@
 //	clients/    real clients: swaks, curl, Python's smtplib
 //	moongate/   the program itself, as a child process
 //	dialogue/   conversations as data files, spoken over real sockets
+//	deploy/     the deployments that we ship: the pieces of configs/postfix in a real Postfix
+//	milter/     a real Postfix and Sendmail that ask our milter, real filters that we ask
 //
 // What lies in this directory itself are the laws of the house (the import test) and the whole-program
 // tests: the built binary between real clients and a real Postfix.

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -39,6 +40,37 @@ var forms = []string{
 	`<victim@example.org@ext.example>`,
 }
 
+// TestNeighbours: who is in networks is no stranger, and may send anywhere.
+func TestNeighbours(t *testing.T) {
+	if why := postfix.Missing(); why != "" {
+		t.Skip(why)
+	}
+	moongate.Binary(t, true)
+	if netns.Outside(t, "192.0.2.1/32", "198.51.100.7/32") {
+		return
+	}
+	mta := postfix.Start(t, postfix.Options{})
+	p := moongate.Start(t, moongate.Options{Upstream: mta.Addr,
+		Config: strings.Replace("networks = [\"198.51.100.0/24\"]\n"+moongate.Default, `"127.0.0.1:0"`, `"0.0.0.0:0"`, 1)})
+	_, port, _ := net.SplitHostPort(p.Addr)
+	near := connect(t, "127.0.0.1:"+port, "198.51.100.7").greet()
+	if code, text := near.send("a@example.org", "v@ext.example", head("near")+"\r\n"); code != 250 {
+		t.Errorf("a neighbour hears %q", text)
+	}
+	far := connect(t, "127.0.0.1:"+port, "192.0.2.1").greet()
+	if code, text := far.send("a@example.org", "v@ext.example", head("far")+"\r\n"); code != 550 {
+		t.Errorf("a stranger hears %q", text)
+	}
+	// The connection to the upstream is the same one, and is trusted there.
+	if code, text := near.send("a@example.org", "b@example.org", head("near2")+"\r\n"); code != 250 {
+		t.Errorf("a neighbour hears %q", text)
+	}
+	mta.Messages(1)
+	if out := mta.Outside.Messages(); len(out) != 1 || subject(out[0].Body()) != "near" {
+		t.Errorf("outside: %q", out)
+	}
+}
+
 // TestStrangers offers each relay form from a client with a public address. With the identities that
 // leave the upstream in the dark, none may even reach it.
 func TestStrangers(t *testing.T) {
@@ -49,12 +81,24 @@ func TestStrangers(t *testing.T) {
 	if netns.Outside(t, "192.0.2.1/32") {
 		return
 	}
-	for _, identity := range []string{"none", "xforward"} {
-		t.Run(identity, func(t *testing.T) {
+	// No verdict of a policy is a way past the guard.
+	allow := map[string]string{"scripts/10-allow.lua": `
+on.connect(function(conn) return bypass() end)
+on.rcpt(function(msg, rcpt) return accept() end)`}
+	for _, tc := range []struct {
+		name, identity string
+		files          map[string]string
+	}{
+		{"none", "none", nil},
+		{"xforward", "xforward", nil},
+		{"a policy that accepts all", "none", allow},
+	} {
+		identity := tc.identity
+		t.Run(tc.name, func(t *testing.T) {
 			mta := postfix.Start(t, postfix.Options{XForward: true})
 			wire := relay.Start(t, mta.Addr)
 			p := moongate.Start(t, moongate.Options{
-				Upstream: wire.Addr,
+				Upstream: wire.Addr, Files: tc.files,
 				Config: strings.NewReplacer(`address = "127.0.0.1:0"
 
 [upstream]`, `address = "0.0.0.0:0"
