@@ -27,6 +27,11 @@ type Options struct {
 	DelayReject bool           // connect and helo rules answer at RCPT unless they say otherwise
 	MaxStates   int            // Lua states of one version; 0: 1024
 	Budget      lua.Budget     // of one hook call; zero fields: the language's defaults
+
+	// Unknown names fields that a front-end can never know, and why:
+	// "conn.user" behind a proxy that does not tell. Reading one is worth a
+	// warning.
+	Unknown map[string]string
 }
 
 func (o Options) withDefaults() Options {
@@ -137,7 +142,7 @@ func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
 	for range min(runtime.GOMAXPROCS(0), len(sources)) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(sources)); i = next.Add(1) - 1 {
-				sources[i].compile(names())
+				sources[i].compile(p.opts.Unknown)
 			}
 		})
 	}
@@ -158,14 +163,14 @@ func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
 }
 
 // compile does one file. A panic would be ours, and refuses the file.
-func (s *source) compile(known *lua.Names) {
+func (s *source) compile(unknown map[string]string) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.chunk, s.problems = nil, []lua.Problem{{File: s.file.Name, Text: fmt.Sprintf("the checks failed: %v", v)}}
 		}
 	}()
-	if s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, known); s.chunk != nil {
-		s.problems = append(s.problems, look(s.chunk)...)
+	if s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, names()); s.chunk != nil {
+		s.problems = append(s.problems, look(s.chunk, unknown)...)
 	}
 }
 

@@ -83,6 +83,11 @@ func (l *looker) read(x *ast.AttrGetExpr, e env) {
 	if c == nil || !ok {
 		return
 	}
+	if why, ok := l.unknown[c.name+"."+key.Value]; ok {
+		p := l.chunk.At(x.Line(), key.Value, 0, "%s.%s is always nil here: %s", c.name, key.Value, why)
+		p.Warning = true
+		l.problems = append(l.problems, p)
+	}
 	m := l.member(c, key.Value, x.Line())
 	if m != nil && m.do != nil {
 		l.note(x.Line(), key.Value, "%s.%s is a method: call it as %s:%s(...)", c.name, m.name, c.name, m.name)
