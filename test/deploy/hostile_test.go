@@ -5,11 +5,8 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-
-	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/netns"
@@ -236,86 +233,4 @@ func TestClientsOwnXCommands(t *testing.T) {
 
 func label(n int) []byte {
 	return append([]byte{byte(n)}, strings.Repeat("l", n)...)
-}
-
-// dnsServer answers PTR questions with names as they are, good or bad, and confirms each.
-type dnsServer struct {
-	addr string
-	conn net.PacketConn
-	done sync.WaitGroup
-
-	mu   sync.Mutex // guards what follows
-	ptr  map[string][]byte
-	back map[string]net.IP
-}
-
-func serveDNS(t *testing.T) *dnsServer {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &dnsServer{addr: conn.LocalAddr().String(), conn: conn, ptr: map[string][]byte{}, back: map[string]net.IP{}}
-	s.done.Go(s.serve)
-	t.Cleanup(func() { conn.Close(); s.done.Wait() })
-	return s
-}
-
-// set gives an IPv4 address a name in wire form.
-func (s *dnsServer) set(ip net.IP, name []byte) {
-	ip = ip.To4()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ptr[fmt.Sprintf("%d.%d.%d.%d.in-addr.arpa.", ip[3], ip[2], ip[1], ip[0])] = name
-	var text strings.Builder
-	for rest := name; len(rest) > 1; rest = rest[1+rest[0]:] {
-		text.Write(rest[1 : 1+rest[0]])
-		text.WriteByte('.')
-	}
-	s.back[strings.ToLower(text.String())] = ip
-}
-
-func (s *dnsServer) serve() {
-	buf := make([]byte, 1500)
-	for {
-		n, from, err := s.conn.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		if answer := s.answer(buf[:n]); answer != nil {
-			s.conn.WriteTo(answer, from)
-		}
-	}
-}
-
-func (s *dnsServer) answer(packet []byte) []byte {
-	var m dnsmessage.Message
-	if m.Unpack(packet) != nil || len(m.Questions) != 1 {
-		return nil
-	}
-	q := m.Questions[0]
-	m.Response, m.Authoritative, m.Additionals = true, true, nil
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var data []byte
-	name := strings.ToLower(q.Name.String())
-	switch q.Type {
-	case dnsmessage.TypePTR:
-		data = s.ptr[name]
-	case dnsmessage.TypeA:
-		data = s.back[name]
-	}
-	if data == nil {
-		m.RCode = dnsmessage.RCodeNameError
-		out, _ := m.Pack()
-		return out
-	}
-	// The library would not write a bad name, so the answer is appended by hand.
-	out, err := m.Pack()
-	if err != nil {
-		return nil
-	}
-	out[7] = 1                                                      // one answer
-	out = append(out, 0xc0, 12, 0, byte(q.Type), 0, 1, 0, 0, 0, 60) // the name asked for, type, class, TTL
-	return append(append(out, byte(len(data)>>8), byte(len(data))), data...)
 }
