@@ -2,7 +2,7 @@
 # make test    all tests, race detector on; installs missing Debian packages when it can and names what it skipped
 # make check   gofmt, vet, staticcheck
 # make fuzz    each fuzz target for FUZZTIME
-# make bench   the benchmarks
+# make bench   the table of moongate and its peers, then the benchmarks of single calls
 # make docs    regenerates what is generated
 
 GO       ?= go
@@ -39,6 +39,8 @@ fuzz:
 	done
 
 bench:
+	@test/install.sh mail milter bench
+	$(GO) test -count 1 -timeout 30m -run '^TestTable$$' -v ./bench -args -table
 	$(GO) test -run '^$$' -bench . -benchmem $(PKGS)
 
 docs:
