@@ -35,8 +35,9 @@ func (s *session) answer(verb string, r policy.Reply, by policy.Source, rcpt *po
 }
 
 func (s *session) answerCause(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient, cause string) {
-	s.collect()
-	s.say(verb, r, by, rcpt, cause)
+	if s.collect(); s.cause == "" { // behind a 421 nothing is said any more
+		s.say(verb, r, by, rcpt, cause)
+	}
 }
 
 // say is answer for who knows that nothing is owed. It returns the reply as the
@@ -61,7 +62,9 @@ func (s *session) say(verb string, r policy.Reply, by policy.Source, rcpt *polic
 
 // refuse gives the client a verdict that refuses.
 func (s *session) refuse(verb string, v policy.Verdict, rcpt *policy.Recipient) policy.Reply {
-	s.collect()
+	if s.collect(); s.cause != "" {
+		return v.Reply
+	}
 	s.delay(v)
 	r := s.say(verb, v.Reply, source(v), rcpt, "")
 	if v.Close {

@@ -14,6 +14,16 @@ type awaited struct {
 	silent bool
 }
 
+// underWay counts the recipients whose replies are outstanding.
+func (r *relay) underWay() (n int) {
+	for _, a := range r.awaited {
+		if a.rcpt != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // maxRedials bounds how often a dead connection is replaced at MAIL: a pool may
 // hold several that died together. Once MAIL was accepted it happens once
 // (docs/mail.md 11).
@@ -43,7 +53,7 @@ func (s *session) collect() {
 	}
 	group := s.relay.awaited
 	s.relay.awaited = nil
-	for i := 0; i < len(group); i++ {
+	for i := 0; i < len(group) && s.cause == ""; i++ { // a 421 of ours is the last word
 		a := group[i]
 		if s.relay.up == nil { // lost on the way, or MAIL was refused
 			s.answerLost(a)

@@ -89,41 +89,62 @@ func (s *session) command(line []byte) {
 func (s *session) perform(cmd *command, k *call) {
 	if k.verb != "RCPT" || s.policy.Wants(policy.Rcpt) {
 		s.collect() // what is asked now knows what became of what stood before
+		if s.cause != "" {
+			return // 421 was said, and what stands behind it must not be done
+		}
 	}
 	if k.verb == "MAIL" && s.forwarder && s.greeted && s.policy.Tx == nil && !s.askForwarded(k) {
 		return
 	}
 	if r := cmd.check(s, k); r != nil {
-		s.answer(k.verb, *r, policy.ByMoongate, k.rcpt)
-		switch k.verb {
-		case "DATA":
+		s.failedCheck(k, r)
+		return
+	}
+	if cmd.ask == nobody || cmd.ask == policy.Helo && s.forwarder { // his is asked at MAIL
+		cmd.do(s, k, policy.Verdict{})
+		return
+	}
+	s.consult(cmd, k)
+	s.obey(cmd, k)
+}
+
+// failedCheck answers a command that stands at the wrong place or is malformed.
+func (s *session) failedCheck(k *call, r *policy.Reply) {
+	s.answer(k.verb, *r, policy.ByMoongate, k.rcpt)
+	switch k.verb {
+	case "DATA":
+		s.dataRefused()
+	case "BDAT": // RFC 3030: its octets follow, whatever we say
+		s.close("BDAT was not offered")
+	}
+}
+
+// consult asks the policy about a command; the answer is in s.verdict. Between
+// here and the rule stands nothing large: many may wait at once.
+func (s *session) consult(cmd *command, k *call) {
+	s.event = policy.Event{Rcpt: k.rcpt}
+	if cmd.ask == policy.Unknown || cmd.ask == policy.Vrfy {
+		s.event.Line = k.line
+	} else {
+		s.in.free() // the line has been read: who waits for a judge holds no buffer
+	}
+	s.verdict = s.ask(cmd.ask)
+}
+
+// obey does what the policy said of a command.
+func (s *session) obey(cmd *command, k *call) {
+	v := s.verdict
+	if v.Refuses() {
+		r := s.refuse(k.verb, v, k.rcpt)
+		if cmd.ask == policy.Data { // there is nothing to send
+			o := verdictOutcome(v)
+			o.Reply = r
+			s.finish(o)
 			s.dataRefused()
-		case "BDAT": // RFC 3030: its octets follow, whatever we say
-			s.close("BDAT was not offered")
 		}
 		return
 	}
-	var v policy.Verdict
-	if cmd.ask != nobody && !(cmd.ask == policy.Helo && s.forwarder) { // his is asked at MAIL
-		s.event = policy.Event{Rcpt: k.rcpt}
-		if cmd.ask == policy.Unknown || cmd.ask == policy.Vrfy {
-			s.event.Line = k.line
-		} else {
-			s.in.free() // the line has been read: who waits for a judge holds no buffer
-		}
-		v = s.ask(cmd.ask)
-		if v.Refuses() {
-			r := s.refuse(k.verb, v, k.rcpt)
-			if cmd.ask == policy.Data { // there is nothing to send
-				o := verdictOutcome(v)
-				o.Reply = r
-				s.finish(o)
-				s.dataRefused()
-			}
-			return
-		}
-		s.delay(v)
-	}
+	s.delay(v)
 	cmd.do(s, k, v)
 	if v.Close {
 		s.close("policy")

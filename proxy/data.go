@@ -19,7 +19,7 @@ func (s *session) checkData(k *call) *policy.Reply {
 	case len(k.arg) > 0:
 		return &replyNoArg
 	}
-	asked, live, dropped := 0, 0, 0
+	asked, live, dropped, later := 0, 0, 0, 0
 	for _, r := range tx.Rcpts {
 		switch {
 		case r.Added:
@@ -28,14 +28,18 @@ func (s *session) checkData(k *call) *policy.Reply {
 			dropped++
 		case r.State != policy.RcptRefused:
 			live++
+		case r.Reply.Code < 500:
+			later++
 		}
 		asked++
 	}
 	switch {
 	case asked == 0:
 		return &replyNeedRcpt
-	case live+dropped == 0:
+	case live+dropped+later == 0:
 		return &replyNoRcpts
+	case live+dropped == 0: // a client that looks at this reply alone is to come again
+		return &replyNoneYet
 	case live == 0: // docs/mail.md 22: all dropped is a discard
 		s.dropped = true
 	}
@@ -51,7 +55,8 @@ func (s *session) data(k *call, v policy.Verdict) {
 	}
 	in := newIntake(s)
 	goAhead := replyGoAhead
-	if !s.swallow.Swallows() && !s.dropped && !s.policy.Wants(policy.Headers) && !s.policy.Wants(policy.Message) {
+	if !s.swallow.Swallows() && !s.dropped && !s.policy.Wants(policy.Headers) && !s.policy.Wants(policy.Message) &&
+		len(s.policy.Tx.Recipients()) > 0 {
 		w, r, o := s.openData()
 		if o != nil {
 			o.Reply = s.say(k.verb, o.Reply, o.By, nil, o.Cause)
@@ -117,7 +122,7 @@ func (s *session) conclude(in *intake, o *policy.Outcome) {
 		s.delay(o.Verdict)
 	}
 	o.Reply = s.say("DATA", o.Reply, o.By, nil, o.Cause)
-	if !s.queued() && s.out.flush() != nil && !o.Reply.Refuses() || s.watch.gone.Load() {
+	if lost := !s.queued() && s.out.flush() != nil; (lost || s.watch.gone.Load()) && o.Reply.Positive() {
 		o.Cause = "250 not confirmed"
 	}
 	if o.Verdict.Close {

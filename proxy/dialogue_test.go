@@ -200,6 +200,17 @@ func (st *stage) act(what string) error {
 			time.Sleep(time.Millisecond)
 		}
 		return nil
+	case "SWEEP": // until the sweeper has seen that the client is gone
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			st.srv.mu.Lock()
+			for s := range st.srv.sessions {
+				if s.watch.gone.Load() {
+					st.srv.mu.Unlock()
+					return nil
+				}
+			}
+			st.srv.mu.Unlock()
+		}
 	}
 	return fmt.Errorf("unknown act")
 }
@@ -212,6 +223,12 @@ func (st *stage) setting(s string) error {
 		st.facts.Remote = netip.MustParseAddrPort(value + ":40000")
 	case "xforward":
 		st.set.XForward = []netip.Prefix{netip.MustParsePrefix(value)}
+	case "networks":
+		st.set.Networks = []netip.Prefix{netip.MustParsePrefix(value)}
+	case "budget":
+		d, err := time.ParseDuration(value)
+		st.set.Budget = d
+		return err
 	case "hold_mail":
 		st.set.HoldMail = true
 	case "received":

@@ -85,7 +85,7 @@ func (s *session) tell(rcpts []*policy.Recipient) *policy.Outcome {
 	for _, r := range group {
 		s.sendRcpt(r, r.Out.Raw)
 	}
-	var worst *policy.Outcome
+	var worst, alone *policy.Outcome
 	for _, r := range rcpts {
 		if group == nil {
 			s.sendRcpt(r, r.Out.Raw)
@@ -100,10 +100,13 @@ func (s *session) tell(rcpts []*policy.Recipient) *policy.Outcome {
 		case o.Action == policy.Accept:
 			s.relay.told = append(s.relay.told, toldRcpt{r, r.Out.Raw})
 		case r.Added && r.Optional:
-			r.State, r.Reply = policy.RcptRefused, said
+			r.State, r.Reply, alone = policy.RcptRefused, said, o
 		case worst == nil, worst.Action == policy.Reject && o.Action == policy.Tempfail:
 			r.Reply, worst = said, o
 		}
+	}
+	if worst == nil && len(s.relay.told) == 0 {
+		worst = alone // and nobody is left
 	}
 	if worst != nil {
 		return replayRefused(worst)

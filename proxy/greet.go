@@ -50,6 +50,9 @@ func (s *session) lookUp() {
 // 5xx the client is to say QUIT. docs/mail.md 23.
 func (s *session) turnAway(v policy.Verdict) {
 	r := v.Reply
+	if s.policy.Env.SoftBounce {
+		r = r.Soft()
+	}
 	if r.Code/100 == 4 && r.Code != 421 { // RFC 5321 3.1: 220, 554 and 421 are possible here
 		r.Code = 421
 	}

@@ -37,7 +37,7 @@ func (s *session) allowed() *Caps {
 	if !s.forwarder {
 		return s.offered
 	}
-	all := NewCaps("SIZE", "8BITMIME")
+	all := NewCaps("SIZE", "8BITMIME", "AUTH")
 	for _, c := range s.set.Hop.Caps().Lines() {
 		all.list = append(all.list, NewCaps(c).list...)
 	}
@@ -91,7 +91,7 @@ func (s *session) checkRcpt(k *call) *policy.Reply {
 		return refusal
 	}
 	k.rcpt = &policy.Recipient{In: to, Out: to, Params: params}
-	if len(tx.Rcpts)+len(s.relay.awaited) >= s.set.Limits.Recipients {
+	if len(tx.Rcpts)+s.relay.underWay() >= s.set.Limits.Recipients {
 		return &replyManyRcpts // RFC 5321 4.5.3.1.10
 	}
 	return nil

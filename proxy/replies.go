@@ -118,6 +118,7 @@ var (
 	replyNeedRcpt  = policy.Say(503, policy.Status{5, 5, 1}, "Send RCPT first")
 	replyNested    = policy.Say(503, policy.Status{5, 5, 1}, "A transaction is open")
 	replyNoRcpts   = policy.Say(554, policy.Status{5, 5, 1}, "No valid recipients")
+	replyNoneYet   = policy.Say(451, policy.Status{4, 5, 0}, "No valid recipients for now")
 	replyOnlyQuit  = policy.Say(503, policy.Status{5, 5, 1}, "Only QUIT is possible")
 	replyRelay     = policy.Say(550, policy.Status{5, 7, 1}, "Relay access denied")
 	replyManyRcpts = policy.Say(452, policy.Status{4, 5, 3}, "Too many recipients")
