@@ -36,6 +36,18 @@ func page(t *testing.T, title, language string) []string {
 	return blocks
 }
 
+// pieceOf is the file of configs/postfix that a section names.
+func pieceOf(t *testing.T, title string) string {
+	t.Helper()
+	text, _ := os.ReadFile("../../docs/postfix.md")
+	_, section, _ := strings.Cut(string(text), "\n## "+title)
+	m := regexp.MustCompile(`\(\.\./configs/postfix/([a-z.-]+)\)`).FindStringSubmatch(section)
+	if m == nil {
+		t.Fatalf("section %q names no piece", title)
+	}
+	return m[1]
+}
+
 // indented returns the lines of a section that are indented by four blanks: what is typed, and what
 // is seen.
 func indented(t *testing.T, title string) []string {
@@ -175,7 +187,7 @@ func TestPageFilter(t *testing.T) {
 		return
 	}
 	front, door, behind := freeAddr(t), freeAddr(t), freeAddr(t)
-	master := swap(t, shipped(t, "filter.master.cf"), "\nsmtp inet", "\n"+front+" inet", "127.0.0.1:10024", door, "127.0.0.1:10025", behind)
+	master := swap(t, shipped(t, pieceOf(t, "As a before-queue filter")), "\nsmtp inet", "\n"+front+" inet", "127.0.0.1:10024", door, "127.0.0.1:10025", behind)
 	mta := postfix.Start(t, postfix.Options{Master: []string{master}, Main: map[string]string{"smtputf8_enable": "yes"}})
 	config := swap(t, page(t, "As a before-queue filter", "toml")[0], "127.0.0.1:10024", door, "127.0.0.1:10025", behind)
 	p := moongate.Start(t, moongate.Options{Config: config, Files: firstRule(t)})
