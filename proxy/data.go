@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/moongate/moongate/policy"
 )
+
+var errBudget = errors.New("the time for the message is used up")
 
 // checkData checks DATA. RFC 5321 4.1.1.4, RFC 2920 3.1: a client that
 // pipelines may send it although no recipient was taken.
@@ -82,7 +85,7 @@ func (s *session) data(k *call, v policy.Verdict) {
 		s.bodyFailed(err)
 		return
 	}
-	s.whole = true
+	s.whole, s.wholeAt = true, time.Now()
 	s.in.free()
 	o := in.end()
 	s.whole = false
@@ -172,8 +175,19 @@ func (s *session) finalReply(w BodyWriter) *policy.Outcome {
 		s.relay.abort()
 		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
 	}
+	ctx := s.hard // the client's leaving changes nothing any more
+	if s.set.Budget > 0 {
+		left := time.Until(s.wholeAt.Add(s.set.Budget))
+		if left <= 0 { // docs/mail.md 33: the answer would come too late
+			s.relay.abort()
+			return outcome(replyTrouble, policy.ByMoongate, errBudget.Error())
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, left, errBudget)
+		defer cancel()
+	}
 	s.wait()
-	r, err := w.End(s.hard) // the client's leaving changes nothing any more
+	r, err := w.End(ctx)
 	s.proceed()
 	s.relay.open, s.relay.body = false, nil
 	if err != nil {

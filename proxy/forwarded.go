@@ -142,6 +142,7 @@ func (s *session) askForwarded(k *call) bool {
 	want.Helo, want.Proto = s.policy.Helo, s.policy.Proto
 	if s.forward != nil {
 		want = *s.forward
+		want.Stranger = want.Stranger && !s.set.trusts(want.Remote.Addr())
 	} else if s.asked {
 		want.Helo, want.Proto = s.peerHelo, s.peerProto
 	}

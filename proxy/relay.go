@@ -59,7 +59,7 @@ func (s *session) fits(c *Caps) *policy.Outcome {
 
 // harmless parameters may be left out for an upstream that does not know them.
 func harmless(p policy.Param) bool {
-	return p.Key == "SIZE" || p.Key == "BODY" && (p.Value == "7BIT" || p.Value == "7bit")
+	return p.Key == "SIZE" || p.Key == "AUTH" || p.Key == "BODY" && (p.Value == "7BIT" || p.Value == "7bit")
 }
 
 // sendMail queues MAIL as the transaction has it now.

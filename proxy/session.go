@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -39,10 +40,12 @@ type session struct {
 	swallow   policy.Verdict // a discard or quarantine that was decided before the end of the message
 	dropped   bool           // every recipient was dropped
 	whole     bool           // the message at hand is here up to its final dot
+	wholeAt   time.Time      // since when
 	looseBody bool           // the body begins with a blank and no empty line stands in front of it
 	greeted   bool           // HELO or EHLO was accepted
 	offered   *Caps          // by our EHLO reply; nil after HELO
 	event     policy.Event   // of the command at hand
+	verdict   policy.Verdict // about the command at hand
 	errors    int            // refused commands since the last accepted message
 	cause     string         // why the session ends; "" while it goes on
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,11 @@ type Settings struct {
 	RejectBare bool           // answer 550 5.5.2 to a message with bare CR or LF, instead of repairing it
 	Received   string         // "auto" (the default), "always", "never"
 	HoldMail   bool           // MAIL goes upstream with the first recipient that the policy let pass
+
+	// Budget is how long a message may take from its end to our reply, judging
+	// and the upstream's answer together; the forwarder of XForward has hung up
+	// soon after. 0: each stage has its own limit, and there is no other.
+	Budget time.Duration
 
 	// PTR returns the forward-confirmed name of a client, "" if there is none;
 	// temporary says that DNS was in trouble. It is asked before connect rules
@@ -93,13 +99,11 @@ func (s *Settings) stranger(a netip.Addr) bool {
 		return false
 	}
 	a = a.Unmap()
-	if a.IsLoopback() {
-		return false
-	}
-	for _, n := range s.Networks {
-		if n.Contains(a) {
-			return false
-		}
-	}
-	return true
+	return !a.IsLoopback() && !s.trusts(a)
+}
+
+// trusts reports an address of Networks.
+func (s *Settings) trusts(a netip.Addr) bool {
+	a = a.Unmap()
+	return slices.ContainsFunc(s.Networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }

@@ -87,6 +87,15 @@ func within(l configs.Listener, d time.Duration) time.Duration {
 	return time.Duration(float64(d) * float64(l.Wait()) / float64(configs.FullBudget))
 }
 
+// bound is what a special listener grants a message in all. The stages of the
+// others are bound one by one.
+func bound(l configs.Listener) time.Duration {
+	if !special(l) {
+		return 0
+	}
+	return l.Wait()
+}
+
 // frontEnv is env for a listener: its budget scales what the last stage takes.
 func (h *house) frontEnv(cfg *configs.Config, l configs.Listener) *policy.Env {
 	env := h.env(cfg, policy.SMTP)

@@ -121,7 +121,7 @@ func quiet(networks []netip.Prefix) func(netip.Addr) bool {
 func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener) proxy.Settings {
 	return proxy.Settings{
 		Hostname: cfg.Hostname, Env: h.frontEnv(cfg, l), Hop: hop, Spool: h.spool,
-		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward,
+		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward, Budget: bound(l),
 		RejectBare: cfg.BareNewline == "reject", Received: cfg.Received,
 		HoldMail: cfg.Upstream.Mail == "rcpt", PTR: h.ptr,
 		Limits: proxy.Limits{
