@@ -32,7 +32,9 @@ func (s *Session) Ask(ev *Event) Verdict {
 	if tx != nil {
 		tx.hook = ev.Hook
 	}
-	v := s.stage(ev, start)
+	s.now = Verdict{}
+	s.stage(ev, start)
+	v := &s.now
 	took := time.Since(start)
 	if tx != nil {
 		tx.Stages[ev.Hook] += took
@@ -52,41 +54,53 @@ func (s *Session) Ask(ev *Event) Verdict {
 		v.Action = Tempfail
 	}
 	if v.Decided() {
-		s.Verdict = v
+		s.Verdict = *v
 	}
-	return v
+	return *v
 }
 
-// stage asks everybody who has a say at this hook. Thousands of sessions may
-// wait below it: the frames on the common way are kept small.
-func (s *Session) stage(ev *Event, start time.Time) Verdict {
+// stage asks everybody who has a say at this hook; the answer is in s.now.
+// Thousands of sessions may wait below it, each with its stack: the frames on
+// the common way are kept small, which is why verdicts are not passed along.
+func (s *Session) stage(ev *Event, start time.Time) {
 	end := start.Add(s.stageTime(ev.Hook))
 	if late := s.delayedVerdict(ev); late != nil {
-		return *late
+		s.now = *late
+		return
 	}
 	switch {
 	case len(s.convs) == 0:
-		return s.ruleStage(ev, end)
+		s.ruleStage(ev, end)
 	case ev.Hook == Message:
-		return s.messageStage(ev, end)
+		s.messageStage(ev, end)
+	default:
+		s.filteredStage(ev, end)
 	}
-	v := s.ruleStage(ev, end)
+}
+
+// filteredStage is a stage before message: rules, then filters, which are not
+// asked about what a rule refused.
+func (s *Session) filteredStage(ev *Event, end time.Time) {
+	s.ruleStage(ev, end)
+	v := s.now
 	if v.Refuses() || v.Swallows() || v.Action == Drop {
-		return v
+		return
 	}
 	for _, signs := range []bool{false, true} {
 		if fv := s.filterStage(ev, end, signs); fv.Decided() && fv.Action != Accept {
-			return fv
+			s.now = fv
+			return
 		}
 	}
-	return v
+	s.now = v
 }
 
 // messageStage is the stage of whole messages: verifying filters, rules, which
 // see what the filters said and may say otherwise, and signing filters.
-func (s *Session) messageStage(ev *Event, end time.Time) Verdict {
+func (s *Session) messageStage(ev *Event, end time.Time) {
 	fv := s.filterStage(ev, end, false)
-	v := s.ruleStage(ev, end)
+	s.ruleStage(ev, end)
+	v := s.now
 	if !v.Refuses() && !v.Swallows() && fv.Decided() {
 		v = fv
 	}
@@ -95,20 +109,22 @@ func (s *Session) messageStage(ev *Event, end time.Time) Verdict {
 			v = sv
 		}
 	}
-	return v
+	s.now = v
 }
 
 // ruleStage asks the rules in order; the first verdict ends the stage.
-func (s *Session) ruleStage(ev *Event, end time.Time) Verdict {
+func (s *Session) ruleStage(ev *Event, end time.Time) {
+	s.now = Verdict{}
 	if s.bypassed || s.Tx != nil && s.Tx.bypassed {
-		return Verdict{}
+		return
 	}
 	if ev.Hook == Helo {
 		s.delayed[1] = Verdict{}
 	}
+	v := &s.now
 	var delay time.Duration // of rules without a verdict: return delay(5)
 	for _, r := range s.rules().At(ev.Hook) {
-		v := s.askRule(r, ev, end)
+		s.askRule(r, ev, end)
 		switch {
 		case r.Shadow:
 			continue // logged by askRule, not obeyed
@@ -116,13 +132,14 @@ func (s *Session) ruleStage(ev *Event, end time.Time) Verdict {
 			delay += v.Delay
 			continue
 		case r.At == Rcpt && ev.Hook < Rcpt && v.Refuses():
-			s.delayed[ev.Hook&1] = v // Connect is 0, Helo 1
-			return Verdict{Delay: delay}
+			s.delayed[ev.Hook&1] = *v // Connect is 0, Helo 1
+			s.now = Verdict{Delay: delay}
+			return
 		}
 		v.Delay += delay
-		return v
+		return
 	}
-	return Verdict{Delay: delay}
+	s.now = Verdict{Delay: delay}
 }
 
 // delayedVerdict gives at rcpt what connect and helo rules with at = "rcpt"
@@ -140,8 +157,8 @@ func (s *Session) delayedVerdict(ev *Event) *Verdict {
 	return nil
 }
 
-// askRule asks one rule and makes a verdict of whatever happens.
-func (s *Session) askRule(r *Rule, ev *Event, end time.Time) Verdict {
+// askRule asks one rule and makes a verdict of whatever happens, in s.now.
+func (s *Session) askRule(r *Rule, ev *Event, end time.Time) {
 	start := time.Now()
 	wall := r.Timeout
 	if wall == 0 {
@@ -154,27 +171,33 @@ func (s *Session) askRule(r *Rule, ev *Event, end time.Time) Verdict {
 	if s.Tx != nil {
 		s.Tx.rule = r
 	}
-	ask := s.eval
+	var err error
 	if r.Shadow {
-		ask = s.evalShadow
+		err = s.evalShadow(r.Evaluator, ev)
+	} else {
+		err = s.eval(r.Evaluator, ev)
 	}
-	v, err := ask(r, ev)
+	s.judge(r, ev.Hook, err, start)
+}
+
+// judge checks and notes what a rule answered, or that it failed.
+func (s *Session) judge(r *Rule, h Hook, err error, start time.Time) {
+	v := &s.now
 	if err == nil {
-		err = s.legal(r, ev.Hook, v)
+		err = s.legal(h, v)
 	}
 	if err != nil {
-		v = s.failed(r, ev.Hook, err)
+		*v = s.failed(r, h, err)
 	}
 	v.Rule = r
 	if v.Decided() || v.Delay > 0 {
-		s.step(Step{Hook: ev.Hook, Rule: r, Verdict: v, Took: time.Since(start), Shadow: r.Shadow})
+		s.step(Step{Hook: h, Rule: r, Verdict: *v, Took: time.Since(start), Shadow: r.Shadow})
 	}
-	return v
 }
 
 // evalShadow asks on a fork of the transaction, so that nothing comes of it but
 // the verdict.
-func (s *Session) evalShadow(e Evaluator, ev *Event) (Verdict, error) {
+func (s *Session) evalShadow(e Evaluator, ev *Event) error {
 	tx, shadow := s.Tx, *ev
 	shadow.holds = nil
 	if tx != nil {
@@ -187,26 +210,34 @@ func (s *Session) evalShadow(e Evaluator, ev *Event) (Verdict, error) {
 	return s.eval(e, &shadow)
 }
 
-// eval calls the evaluator; a panic is an error.
-func (s *Session) eval(e Evaluator, ev *Event) (v Verdict, err error) {
+// eval calls the evaluator and puts its answer into s.now; a panic is an error.
+func (s *Session) eval(e Evaluator, ev *Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.Env.Metrics.panicked()
-			s.log.Error("panic", zap.String(KeySession, s.ID), zap.String(KeyStage, ev.Hook.String()),
-				zap.Any(KeyReason, p), zap.ByteString(KeyStack, debug.Stack()))
-			v, err = Verdict{}, fmt.Errorf("panic: %v", p)
+			err = s.caught(p, ev.Hook)
 		}
 	}()
-	v, err = e.Eval(s.Ctx, s, ev)
+	s.now, err = e.Eval(s.Ctx, s, ev)
 	if err == nil && s.Ctx.Err() != nil {
-		err = errors.New("the client is gone")
+		err = errGone
 	}
-	return v, err
+	return err
+}
+
+var errGone = errors.New("the client is gone")
+
+// caught counts a panic and makes an error of it.
+func (s *Session) caught(p any, h Hook) error {
+	s.now = Verdict{}
+	s.Env.Metrics.panicked()
+	s.log.Error("panic", zap.String(KeySession, s.ID), zap.String(KeyStage, h.String()),
+		zap.Any(KeyReason, p), zap.ByteString(KeyStack, debug.Stack()))
+	return fmt.Errorf("panic: %v", p)
 }
 
 // legal checks that this face can do what the verdict wants, here, and that a
 // refusal has a refusal's reply.
-func (s *Session) legal(r *Rule, h Hook, v Verdict) error {
+func (s *Session) legal(h Hook, v *Verdict) error {
 	if h == Done {
 		if v.Decided() {
 			return errors.New("a log rule cannot decide anything")

@@ -45,7 +45,8 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 			if s.Tx != nil {
 				s.Tx.rule, s.Tx.by = nil, c.Name()
 			}
-			v, err = s.eval(c.conv, ev)
+			err = s.eval(c.conv, ev)
+			v = s.now
 		}
 		if err != nil {
 			s.log.Warn("filter failed", zap.String(KeyID, s.CurrentID()), zap.String(KeyFilter, c.Name()),

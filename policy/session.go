@@ -71,6 +71,7 @@ type Session struct {
 
 	Verdict Verdict // the last one that decided, for the refuse line
 
+	now      Verdict // the answer in the making, see Ask
 	convs    []filterConv
 	delayed  [2]Verdict // at connect and helo, to be given at rcpt
 	bypassed bool
