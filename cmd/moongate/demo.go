@@ -7,10 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/moongate/moongate/configs"
@@ -93,25 +91,24 @@ func (d *demo) run(ctx context.Context) error {
 	if err := h.open(); err != nil {
 		return fail(exitUnavailable, "%w", err)
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	told, deaf := heed()
+	defer deaf()
 	broken := h.start(ctx)
 	d.addr = h.doors[0].l.Addr().String()
 
 	// Real messages, and then whatever the reader wants to try.
 	d.introduce(h)
 	if err := d.perform(); err != nil {
-		h.drain(ctx, signals)
+		h.drain(ctx, told.end)
 		return fail(exitSoftware, "%w", err)
 	}
 	if d.once {
-		h.drain(ctx, signals)
+		h.drain(ctx, told.end)
 		return nil
 	}
 	fmt.Fprintf(d.out, "Serving on %s until Ctrl-C. Edit the policy, and try:\n\n    curl smtp://%s --mail-from carol@example.com --mail-rcpt bob@example.org -T %s\n",
 		d.addr, d.addr, d.at("moongate.toml"))
-	return h.live(ctx, d.at("moongate.toml"), signals, broken)
+	return h.live(ctx, d.at("moongate.toml"), told, broken)
 }
 
 // prepare makes the directory, the Maildir, and a copy of the shipped policy.

@@ -37,9 +37,8 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 
 	// From here on a signal is ours to answer: a SIGHUP that comes early must not
 	// end us, and nor must a reader of the log that goes away.
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	told, deaf := heed()
+	defer deaf()
 	signal.Ignore(syscall.SIGPIPE)
 
 	h, err := furnish(cfg, log, out)
@@ -57,23 +56,21 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	notify("READY=1")
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),
 		zap.Strings("listeners", h.addresses()), zap.String("upstream", string(cfg.Upstream.Address)))
-	return h.live(ctx, o.config, signals, broken)
+	return h.live(ctx, o.config, told, broken)
 }
 
 // live answers signals until one of them, or a door that fails, ends the house.
-func (h *house) live(ctx context.Context, config string, signals <-chan os.Signal, broken <-chan error) error {
+func (h *house) live(ctx context.Context, config string, told signals, broken <-chan error) error {
 	for {
 		select {
 		case err := <-broken: // a door fell off its hinges: let the supervisor start anew
 			h.log.Error("cannot go on serving", zap.Error(err))
 			return failed(exitSoftware)
-		case sig := <-signals:
-			if sig == syscall.SIGHUP {
-				h.reload(config)
-				continue
-			}
+		case <-told.reload:
+			h.reload(config)
+		case <-told.end:
 			notify("STOPPING=1")
-			h.drain(ctx, signals)
+			h.drain(ctx, told.end)
 			return nil
 		case <-ctx.Done():
 			h.drain(ctx, nil)
