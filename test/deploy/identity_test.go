@@ -162,3 +162,37 @@ func TestPostfixJudgesTheClient(t *testing.T) {
 		})
 	}
 }
+
+// TestPooledIdentity: with xforward a few connections serve all clients, and each message is logged
+// under the client that sent it, never under the one before.
+func TestPooledIdentity(t *testing.T) {
+	if outside(t) {
+		return
+	}
+	d := deployment{"xforward", "xforward.master.cf"}
+	mta, p := d.start(t, postfix.Options{}, setup{upstream: "max_connections = 2"})
+	clients := map[string]*client{}
+	for i, from := range []string{stranger, another, stranger, neighbour, another, neighbour, stranger} {
+		if clients[from] == nil {
+			clients[from] = connect(t, p.Addr, from, "helo-of-"+from+".example")
+		}
+		id := fmt.Sprintf("m%d", i)
+		if r := clients[from].send("a@example.com", "b@example.org", letter(id)); !strings.HasPrefix(r, "250") {
+			t.Fatalf("%s: %q", id, r)
+		}
+		mta.Messages(i + 1)
+		queued := mta.WaitLog(`([0-9A-F]+): message-id=<` + id + `@example\.com>`)[1]
+		mta.WaitLog(queued + `: client=.*orig_client=unknown\[` + regexp.QuoteMeta(from) + `\]$`)
+		raw := string(mta.Inside.Messages()[i].Raw)
+		if !strings.Contains(raw, "Received: from helo-of-"+from+".example (["+from+"])\r\n") {
+			t.Errorf("%s from %s:\n%s", id, from, raw)
+		}
+	}
+	for _, c := range clients {
+		c.must("221", "QUIT")
+	}
+	// At most the probe of each of the first sessions, and the two connections.
+	if n := len(regexp.MustCompile(`behind-moongate/smtpd\[\d+\]: connect from`).FindAllString(mta.Log(), -1)); n > 4 {
+		t.Errorf("%d connections:\n%s", n, mta.Log())
+	}
+}
