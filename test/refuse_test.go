@@ -135,7 +135,7 @@ identity = "`+identity+`"`).Replace(moongate.Default),
 			if out := mta.Outside.Messages(); len(out) != 0 || len(msgs) != 1 {
 				t.Errorf("%d messages went outside, %d inside", len(out), len(msgs))
 			}
-			if len(p.Log("refuse")) < len(forms) {
+			if !wait(func() bool { return len(p.Log("refuse")) >= len(forms) }) { // the log is a moment behind
 				t.Errorf("%d refusals in the log, want %d", len(p.Log("refuse")), len(forms))
 			}
 		})
