@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // The heap of a quiet moongate is some megabytes, and at Go's pace it would be
@@ -13,7 +15,11 @@ import (
 // wait, is kept at little more than what lives.
 const (
 	easyHeap  = 64 << 20
-	tightPace = 40 // per cent of what lives, once that is large
+	tightPace = 25 // per cent of what lives, once that is large
+
+	easyStacks = 48 << 20 // stacks together, before they are looked at
+	look       = 100 * time.Millisecond
+	atMost     = time.Second // between two collections for the stacks' sake
 )
 
 // pace sets the pace of the collector, and again after each collection. GOGC
@@ -23,7 +29,31 @@ func pace() {
 		return
 	}
 	debug.SetGCPercent(percent(0))
-	afterCollection(func() { debug.SetGCPercent(percent(liveHeap())) })
+	afterCollection(func() { debug.SetGCPercent(percent(sample("/gc/heap/live:bytes"))) })
+}
+
+// shrink collects, and gives what is free back to the system, while the stacks
+// grow: stacks shrink in a collection only, and new ones do not bring one
+// about. Thousands of sessions that have each been busy for a moment would keep
+// what they needed then.
+func shrink(ctx context.Context) {
+	t := time.NewTicker(look)
+	defer t.Stop()
+	settled, last := uint64(easyStacks), time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			stacks := sample("/memory/classes/heap/stacks:bytes")
+			if stacks < settled+settled/10 || time.Since(last) < atMost {
+				continue
+			}
+			debug.FreeOSMemory()
+			last = time.Now()
+			settled = max(easyStacks, sample("/memory/classes/heap/stacks:bytes"))
+		}
+	}
 }
 
 // percent is how much a heap with that many live octets may grow.
@@ -37,8 +67,9 @@ func percent(live uint64) int {
 	return max(tightPace, int((easyHeap-live)*100/live))
 }
 
-func liveHeap() uint64 {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+// sample reads a metric of the runtime.
+func sample(name string) uint64 {
+	s := []metrics.Sample{{Name: name}}
 	metrics.Read(s)
 	return s[0].Value.Uint64()
 }

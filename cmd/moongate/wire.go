@@ -57,7 +57,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	h.hopCounts, h.filterCounts = proxy.NewHopMetrics(h.registry), milter.NewMetrics(h.registry)
 
 	store := state.New(storeBytes)
-	h.background = append(h.background, func(ctx context.Context) { sweep(ctx, store) })
+	h.background = append(h.background, shrink, func(ctx context.Context) { sweep(ctx, store) })
 	h.world = lookup.New(lookup.Options{Servers: addresses(cfg.DNS.Servers), Store: store, Log: log.Named("lookup"), Metrics: h.registry})
 	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
 	if path := cfg.Quarantine.Path; path != "" {

@@ -35,7 +35,7 @@ const (
 	keepEmpty   = 60 * time.Second
 	keepTrouble = 5 * time.Second
 	maxCached   = 100_000
-	maxInFlight = 512
+	maxInFlight = 256
 )
 
 // World is the live world. It is safe for concurrent use.
