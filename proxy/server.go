@@ -99,6 +99,15 @@ func addrPort(a net.Addr) netip.AddrPort {
 // ServeConn serves one client and returns when its session has ended; c is
 // closed then. The facts are believed: a simulated client has an address, too.
 func (srv *Server) ServeConn(c net.Conn, f policy.Facts) {
+	if s := srv.admit(c, f); s != nil {
+		defer srv.dropSession(s)
+		s.serve()
+	}
+}
+
+// admit makes a session of a client, or turns him away. It is apart from
+// ServeConn so that what it needs is not on the stack of every session.
+func (srv *Server) admit(c net.Conn, f policy.Facts) *session {
 	set := srv.settings()
 	f.Stranger = set.stranger(f.Remote.Addr())
 	s := newSession(srv, set, c, f)
@@ -107,10 +116,9 @@ func (srv *Server) ServeConn(c net.Conn, f policy.Facts) {
 		srv.Log.Info("refuse", zap.String(policy.KeyListener, f.Listener), zap.String(policy.KeyClient, f.ClientName()),
 			zap.String(policy.KeyStage, "connect"), zap.Int(policy.KeyCode, replyBusy.Code), zap.String(policy.KeyCause, err.Error()))
 		srv.turnAway(c)
-		return
+		return nil
 	}
-	defer srv.dropSession(s)
-	s.serve()
+	return s
 }
 
 // turnAwayAtOnce is how many clients that a limit refused may be read out at the
