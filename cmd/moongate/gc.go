@@ -46,6 +46,9 @@ func shrink(ctx context.Context) {
 			return
 		case <-t.C:
 			stacks := sample("/memory/classes/heap/stacks:bytes")
+			if stacks < settled { // the crowd has gone
+				settled = max(easyStacks, stacks)
+			}
 			if stacks < settled+settled/10 || time.Since(last) < atMost {
 				continue
 			}
