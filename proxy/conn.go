@@ -229,14 +229,15 @@ func (c *conn) Return() {
 	c.hop.put(c)
 }
 
-// settle reads what Return left owed.
-func (c *conn) settle(ctx context.Context) error {
+// settle reads what Return left owed. It comes within the given time, or
+// never.
+func (c *conn) settle(ctx context.Context, within time.Duration) error {
 	if len(c.sent) == 0 {
 		return nil
 	}
 	defer c.guard(ctx)()
 	for len(c.sent) > 0 {
-		r, err := c.read(ctx, c.hop.wait())
+		r, err := c.read(ctx, within)
 		if err != nil {
 			return err
 		}

@@ -101,7 +101,9 @@ func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
 		if c == nil {
 			break
 		}
-		if err := c.settle(ctx); err == nil && c.Alive() && c.serves(f) {
+		// Of the patience that is left one may take half: a row of them that hang
+		// leaves time to dial, and to be greeted.
+		if err := c.settle(ctx, time.Until(patience)/2); err == nil && c.Alive() && c.serves(f) {
 			h.Metrics.got("reused")
 			return c, nil
 		}

@@ -32,6 +32,32 @@ func TestPoolResets(t *testing.T) {
 	u.Return()
 }
 
+// Connections whose RSET is never answered do not use up the time that a new
+// one needs for its greeting.
+func TestPoolHangs(t *testing.T) {
+	noLeaks(t)
+	hangs := opening + `
+		C: MAIL FROM:<a@a.example>
+		S: 250 2.1.0 Ok
+		C: RSET
+		hang`
+	s := startScripted(t, hangs, hangs, hangs, opening+aMail)
+	h := s.hop()
+	h.Wait = 400 * time.Millisecond
+	var all []Upstream
+	for range 3 {
+		u := mustGet(t, h, stranger)
+		mustSay(t, u, 250, "MAIL", "FROM:<a@a.example>")
+		all = append(all, u)
+	}
+	for _, u := range all {
+		u.Return()
+	}
+	u := mustGet(t, h, stranger)
+	sendOne(t, u)
+	u.Return()
+}
+
 // What is not fit for another client is not given to one.
 func TestPoolRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
