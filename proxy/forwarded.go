@@ -143,8 +143,12 @@ func (s *session) askForwarded(k *call) bool {
 	if s.forward != nil {
 		want = *s.forward
 		want.Stranger = want.Stranger && !s.set.trusts(want.Remote.Addr())
-	} else if s.asked {
-		want.Helo, want.Proto = s.peerHelo, s.peerProto
+	} else {
+		// Its own address says nothing of whom it speaks for.
+		want.Stranger = true
+		if s.asked {
+			want.Helo, want.Proto = s.peerHelo, s.peerProto
+		}
 	}
 	if s.asked && sameClient(&want, &s.policy.Facts) {
 		return s.refusedForward(k)
