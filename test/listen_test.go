@@ -118,7 +118,7 @@ func TestTextLog(t *testing.T) {
 	if !wait(func() bool {
 		b, _ := os.ReadFile(out)
 		log = string(b)
-		return strings.Contains(log, "disconnect from")
+		return strings.Contains(log, "ehlo=1 mail=1")
 	}) {
 		t.Fatalf("the log:\n%s", log)
 	}

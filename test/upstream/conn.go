@@ -147,10 +147,10 @@ func (c *conn) data() error {
 			return err
 		}
 	}
-	msg.Complete = true
-	code, err := c.react(".", "", "250 2.0.0 Ok: queued as U{n}")
-	msg.Accepted = code/100 == 2
-	return err
+	r, code := c.choose(".", "", "250 2.0.0 Ok: queued as U{n}")
+	msg.Complete, msg.Accepted = true, code/100 == 2
+	keep() // before the reply: who hears it may look at once
+	return c.do(r, "")
 }
 
 func (c *conn) forgets() bool {
@@ -174,6 +174,12 @@ func endOfData(b []byte, seen int) int {
 
 // react does what the first fitting rule says, or what is usual. It returns the code of the reply.
 func (c *conn) react(event, line, usual string) (int, error) {
+	r, code := c.choose(event, line, usual)
+	return code, c.do(r, line)
+}
+
+// choose finds the rule for an event, and the code of its reply.
+func (c *conn) choose(event, line, usual string) (*rule, int) {
 	r := c.s.fit(event, c, line)
 	if r == nil {
 		r = &rule{reply: usual}
@@ -182,7 +188,7 @@ func (c *conn) react(event, line, usual string) (int, error) {
 	if len(r.reply) >= 3 {
 		code, _ = strconv.Atoi(r.reply[:3])
 	}
-	return code, c.do(r, line)
+	return r, code
 }
 
 // do says a rule's reply and does what follows it.
