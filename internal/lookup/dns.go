@@ -116,8 +116,10 @@ func (w *World) records(ctx context.Context, kind, name string) (values []string
 
 // PTR is the forward-confirmed name of an address: a name whose own A or AAAA
 // records hold the address. It returns "" if there is none and ErrTemporary if
-// that cannot be said now.
+// that cannot be said now, within the time of two queries.
 func (w *World) PTR(ctx context.Context, ip netip.Addr) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*w.timeout)
+	defer cancel()
 	ip = ip.Unmap()
 	names, err := w.Lookup(ctx, policy.Query{Service: "dns", Type: "PTR", Name: ip.String()})
 	if err != nil {

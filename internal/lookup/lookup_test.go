@@ -156,6 +156,21 @@ func TestDNS(t *testing.T) {
 	}
 }
 
+// A client with many silent names waits no longer than for two queries.
+func TestManySilentNames(t *testing.T) {
+	s := serve(t, map[string][]string{
+		"PTR 1.2.0.192.in-addr.arpa.": {"a.example.", "b.example.", "c.example."},
+		"A a.example.":                {"SILENCE"}, "A b.example.": {"SILENCE"}, "A c.example.": {"SILENCE"},
+	})
+	w := world(t, s, 100*time.Millisecond)
+	if name, err := w.PTR(t.Context(), netip.MustParseAddr("192.0.2.1")); name != "" || !errors.Is(err, ErrTemporary) {
+		t.Errorf("%q, %v", name, err)
+	}
+	if n := s.asked.Load(); n > 1+2*4 { // the third name was not asked
+		t.Errorf("%d queries", n)
+	}
+}
+
 // Many callers of one question wait for one query; each only as long as its
 // own context allows; and a dead resolver is asked once.
 func TestDeadResolver(t *testing.T) {
@@ -217,5 +232,34 @@ func TestZones(t *testing.T) {
 	w.zones.busy.Wait()
 	if a, err := ask("all.example", "x"); err == nil {
 		t.Errorf("a list that lists everybody answers %v", a)
+	}
+}
+
+// TestNoTimeNoQuestion asks with a context that has ended: what is not known is temporary, and nobody is asked.
+func TestNoTimeNoQuestion(t *testing.T) {
+	s := serve(t, map[string][]string{"A known.example.": {"192.0.2.1"}})
+	w := world(t, s, 5*time.Second)
+	q := func(name string) policy.Query { return policy.Query{Service: "dns", Type: "A", Name: name} }
+	if _, err := w.Lookup(t.Context(), q("known.example")); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(w.places) { // a question would wait here
+		w.places <- struct{}{}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if a, err := w.Lookup(ended, q("known.example")); err != nil || len(a.Values) != 1 {
+		t.Errorf("what is known: %v, %v", a, err)
+	}
+	if _, err := w.Lookup(ended, q("other.example")); !errors.Is(err, ErrTemporary) {
+		t.Errorf("what is not known: %v", err)
+	}
+	if _, _, shared := w.flight.Do("dns A other.example", func() (any, error) {
+		for range cap(w.places) {
+			<-w.places
+		}
+		return cached{}, nil
+	}); shared {
+		t.Error("a question is under way")
 	}
 }

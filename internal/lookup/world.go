@@ -125,6 +125,9 @@ func (w *World) Lookup(ctx context.Context, q policy.Query) (policy.Answer, erro
 		w.queries.WithLabelValues(q.Service, "cached").Inc()
 		return c.answer, c.err
 	}
+	if ctx.Err() != nil { // who cannot wait for the answer does not make others wait
+		return policy.Answer{}, ErrTemporary
+	}
 	result := w.flight.DoChan(key, func() (any, error) {
 		c := w.query(ask, q)
 		w.cache.Set(key, c)
