@@ -178,7 +178,7 @@ func (s *session) finalReply(w BodyWriter) *policy.Outcome {
 	ctx := s.hard // the client's leaving changes nothing any more
 	if s.set.Budget > 0 {
 		left := time.Until(s.wholeAt.Add(s.set.Budget))
-		if left <= 0 { // docs/mail.md 33: the answer would come too late
+		if left <= 0 { // docs/mail.md 29: the answer would come too late
 			s.relay.abort()
 			return outcome(replyTrouble, policy.ByMoongate, errBudget.Error())
 		}

@@ -11,7 +11,7 @@ import (
 
 // Behind a Postfix with smtpd_proxy_filter the client that counts is the one
 // that it forwards: XFORWARD names him before MAIL, and connect and helo rules
-// are asked at MAIL, about him. docs/mail.md 33.
+// are asked at MAIL, about him. docs/mail.md 29.
 
 // forwardKeyword is what our EHLO reply offers to who may forward.
 const forwardKeyword = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"

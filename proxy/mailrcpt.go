@@ -32,7 +32,7 @@ func (s *session) checkMail(k *call) *policy.Reply {
 
 // allowed are the keywords whose parameters this client may use. A forwarder
 // says what its own clients said, whatever we offer: what the upstream has is
-// passed, and what is harmless is left out for it. docs/mail.md 33.
+// passed, and what is harmless is left out for it. docs/mail.md 29.
 func (s *session) allowed() *Caps {
 	if !s.forwarder {
 		return s.offered
