@@ -91,8 +91,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := h.open(); err != nil {
 		return fail(exitUnavailable, "%w", err)
 	}
-	told, deaf := heed()
-	defer deaf()
+	told := heed()
 	broken := h.start(ctx)
 	d.addr = h.doors[0].l.Addr().String()
 

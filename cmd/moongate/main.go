@@ -37,8 +37,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 
 	// From here on a signal is ours to answer: a SIGHUP that comes early must not
 	// end us, and nor must a reader of the log that goes away.
-	told, deaf := heed()
-	defer deaf()
+	told := heed()
 	signal.Ignore(syscall.SIGPIPE)
 
 	h, err := furnish(cfg, log, out)

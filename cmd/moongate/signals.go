@@ -14,11 +14,11 @@ type signals struct {
 	end    chan os.Signal // the first one drains, a second one closes at once
 }
 
-// heed makes signals ours to answer, until stop is called. One that nobody has
-// time for waits; none ends the process any more.
-func heed() (s signals, stop func()) {
-	s = signals{make(chan os.Signal, 1), make(chan os.Signal, 2)}
+// heed makes signals ours to answer, to the end of the process: one that comes
+// while it is closing must not turn its exit code 0 into a death by signal.
+func heed() signals {
+	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 2)}
 	signal.Notify(s.reload, syscall.SIGHUP)
 	signal.Notify(s.end, os.Interrupt, syscall.SIGTERM)
-	return s, func() { signal.Stop(s.reload); signal.Stop(s.end) }
+	return s
 }
