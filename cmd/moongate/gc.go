@@ -28,8 +28,8 @@ func pace() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(percent(0))
-	afterCollection(func() { debug.SetGCPercent(percent(sample("/gc/heap/live:bytes"))) })
+	debug.SetGCPercent(percent(0, 0))
+	afterCollection(func() { debug.SetGCPercent(percent(sample("/gc/heap/live:bytes"), sample("/gc/scan/stack:bytes"))) })
 }
 
 // shrink collects, and gives what is free back to the system, while the stacks
@@ -59,15 +59,15 @@ func shrink(ctx context.Context) {
 	}
 }
 
-// percent is how much a heap with that many live octets may grow.
-func percent(live uint64) int {
-	if live < 4<<20 {
-		live = 4 << 20
+// percent is how much a heap with that many live octets may grow, in per cent of
+// them and of the stacks: that is how Go counts.
+func percent(live, stacks uint64) int {
+	live = max(live, 4<<20)
+	room := live * tightPace / 100
+	if live < easyHeap {
+		room = max(room, easyHeap-live)
 	}
-	if live >= easyHeap {
-		return tightPace
-	}
-	return max(tightPace, int((easyHeap-live)*100/live))
+	return int(max(1, room*100/(live+stacks)))
 }
 
 // sample reads a metric of the runtime.

@@ -7,13 +7,14 @@ import (
 
 func TestPace(t *testing.T) {
 	for _, tt := range []struct {
-		live uint64
-		want int
+		live, stacks uint64
+		want         int
 	}{
-		{0, 1500}, {4 << 20, 1500}, {16 << 20, 300}, {32 << 20, 100}, {60 << 20, tightPace}, {64 << 20, tightPace}, {1 << 30, tightPace},
+		{0, 0, 1500}, {4 << 20, 0, 1500}, {16 << 20, 0, 300}, {16 << 20, 16 << 20, 150}, {32 << 20, 0, 100},
+		{60 << 20, 0, tightPace}, {64 << 20, 64 << 20, tightPace / 2}, {1 << 30, 0, tightPace},
 	} {
-		if got := percent(tt.live); got != tt.want {
-			t.Errorf("%d MB live: %d %%, want %d", tt.live>>20, got, tt.want)
+		if got := percent(tt.live, tt.stacks); got != tt.want {
+			t.Errorf("%d MB live, stacks %d MB: %d %%, want %d", tt.live>>20, tt.stacks>>20, got, tt.want)
 		}
 	}
 }
