@@ -110,14 +110,14 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 	c := dial(t, addr)
 	fmt.Fprintf(&out, "S: %s\n", normal(c.reply()))
 	var body strings.Builder
-	inBody := false
+	inBody, ends := false, 0
 	for _, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
 		if inBody {
 			fmt.Fprintf(&body, "%s\r\n", line)
 			if line != "." {
 				continue
 			}
-			inBody = false
+			inBody, ends = false, ends+1
 			fmt.Fprint(c.c, body.String())
 			body.Reset()
 			r := normal(c.reply())
@@ -130,7 +130,23 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 		inBody = line == "DATA" && r == "354"
 	}
 	c.c.Close()
-	gate.WaitLog("disconnect", func(l moongate.Line) bool { return l["client"] != nil && sessionOf(gate, l, mine) })
+	// The harness's own look at the door is a session, too: the one to wait for
+	// has the messages.
+	last := any(nil)
+	if ends > 0 {
+		gate.WaitLog("message", func(moongate.Line) bool {
+			n := 0
+			for _, l := range gate.Log("message") {
+				if mine(l) {
+					n, last = n+1, l["session"]
+				}
+			}
+			return n >= ends
+		})
+	}
+	gate.WaitLog("disconnect", func(l moongate.Line) bool {
+		return l["client"] != nil && (last == nil && sessionOf(gate, l, mine) || last != nil && l["session"] == last)
+	})
 	mta.Settle()
 	for _, m := range mta.Inside.Messages() {
 		from, _, _ := strings.Cut(m.From, " ")
