@@ -6,7 +6,7 @@ import "regexp"
 // has not. They are refused like unknown ones, but the operator hears that
 // the word is right and the time is not. The feature that lands deletes its row.
 var planned = []struct{ key, value, what string }{
-	{"filter.when", "", "rules that leave a filter out"},
+	{"filter.when", "", "a condition on a filter (a rule at mail can leave one out: msg:skip_filter)"},
 	{"upstreams", "", "more than one upstream"},
 	{"tls", "", "TLS"},
 	{"one_class_per_message", "", "splitting a message by recipient class"},

@@ -78,6 +78,7 @@ type Transaction struct {
 	Edits   []Edit           // every change, in order
 	Vars    any              // the evaluator's own
 	Filters []FilterResult   // what the filters said, in order
+	Skip    []string         // filters that a rule at mail left out of this message
 
 	EOL      int    // stray CR and LF that were normalised
 	Upstream string // the address of the next hop, once it is known
@@ -284,7 +285,7 @@ func (tx *Transaction) FindRcpt(address string) *Recipient {
 func (tx *Transaction) Fork(rcpt *Recipient) (*Transaction, *Recipient) {
 	t := *tx
 	t.fork = true
-	t.Edits = slices.Clone(tx.Edits)
+	t.Edits, t.Skip = slices.Clone(tx.Edits), slices.Clone(tx.Skip)
 	t.holds, t.Steps = nil, nil
 	t.Rcpts = make([]*Recipient, len(tx.Rcpts))
 	var twin *Recipient

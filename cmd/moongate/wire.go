@@ -101,9 +101,14 @@ var onErrors = map[string]policy.Action{"tempfail": policy.Tempfail, "accept": p
 // filters are the milters that the door calls.
 func (h *house) filters(cfg *configs.Config) (all []policy.Filter) {
 	for _, f := range cfg.Filters {
+		name := f.Name
+		if name == "" {
+			name = string(f.Address)
+		}
 		all = append(all, &milter.Filter{
 			Label: f.Name, Address: string(f.Address), Hostname: cfg.Hostname,
 			Sign: f.Phase == "sign", OnError: onErrors[f.OnError], Shadow: f.Mode == "shadow",
+			When:        func(s *policy.Session) bool { return !slices.Contains(s.Tx.Skip, name) },
 			ConnectTime: f.Connect, CommandTime: f.Command, EndTime: f.End, Metrics: h.filterCounts,
 		})
 	}

@@ -141,6 +141,17 @@ var envelopeMembers = []*member{
 			x.do(L, "add_rcpt", e)
 			return 0
 		}},
+	{name: "skip_filter", from: policy.Mail,
+		params: []param{{"name", "string", "The filter's name or address, as [[filter]] has it."}},
+		doc:    "Leaves a filter out of this message. Only at mail: filters are asked from there on.",
+		do: func(x *state, L *glua.LState, self any) int {
+			if x.hook != policy.Mail {
+				L.RaiseError("skip_filter is not possible at '%s', only at mail", stageName(x.hook))
+			}
+			tx := self.(*msgVars).tx
+			tx.Skip = append(tx.Skip, checkString(L, 2, "skip_filter"))
+			return 0
+		}},
 	{name: "remove_rcpt", from: policy.Rcpt,
 		params:  []param{{"address", "string", "Whom."}},
 		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts."}},

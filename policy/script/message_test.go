@@ -281,3 +281,17 @@ end)`)
 	}
 	c.is(c.message(mailText), "550-5.7.1 rspamd|reject|550|550 5.7.1 spam|nil / 550-5.7.1 clamav|tempfail|451|451 4.7.1 x|dial: refused / 550 5.7.1 nil")
 }
+
+// A rule at mail leaves a filter out of the message; later it is too late.
+func TestSkipFilter(t *testing.T) {
+	c := connect(t, `on.mail(function(msg) if msg.from_domain == "b.example" then msg:skip_filter("rspamd") end end)
+on.rcpt(function(msg, rcpt) msg:skip_filter("clamav") end)`)
+	c.is(c.mail("a@b.example"), "continue")
+	if got := strings.Join(c.Tx.Skip, " "); got != "rspamd" {
+		t.Errorf("left out: %q", got)
+	}
+	c.is(c.rcpt("u@x.example"), failed)
+	if got := strings.Join(c.Tx.Skip, " "); got != "rspamd" {
+		t.Errorf("left out: %q", got)
+	}
+}

@@ -59,6 +59,10 @@ function Msg:set_from(address, options) end
 ---@param options? {optional: boolean?, notify: string?} optional = true: the upstream may refuse it alone. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.
 function Msg:add_rcpt(address, options) end
 
+---Leaves a filter out of this message. Only at mail: filters are asked from there on. From mail on.
+---@param name string The filter's name or address, as [[filter]] has it.
+function Msg:skip_filter(name) end
+
 ---Takes a recipient away that was accepted before. At rcpt, drop() is for the one under judgement. From rcpt on.
 ---@param address string Whom.
 ---@return boolean found false if it is none of msg.rcpts.
