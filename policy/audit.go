@@ -22,6 +22,7 @@ const (
 	KeyUser     = "user"
 	KeyStage    = "stage"
 	KeyCode     = "code"
+	KeyMeant    = "meant" // the code that soft_bounce turned into a 4xx
 	KeyReply    = "reply"
 	KeyFrom     = "from"
 	KeyTo       = "to"
@@ -86,6 +87,9 @@ func (s *Session) refuseLine(ev *Event, verb string) {
 		e.AddString(KeyClient, s.ClientName())
 		e.AddString(KeyStage, verb)
 		e.AddInt(KeyCode, ev.Reply.Code)
+		if ev.Meant != 0 && ev.Meant != ev.Reply.Code {
+			e.AddInt(KeyMeant, ev.Meant)
+		}
 		e.AddString(KeyReply, ev.Reply.String())
 		e.AddString(KeyBy, string(ev.By))
 		e.AddString(KeyHelo, s.Helo)

@@ -182,6 +182,7 @@ type Event struct {
 	Verb  string // MAIL, RCPT, ... upper case, "" for an unknown one
 	Reply Reply
 	By    Source // who decided it
+	Meant int    // its code before soft_bounce made a 4xx of it; 0: the reply's own
 
 	Outcome *Outcome // for Done
 

@@ -43,9 +43,10 @@ func (s *session) answerCause(verb string, r policy.Reply, by policy.Source, rcp
 // say is answer for who knows that nothing is owed. It returns the reply as the
 // client hears it.
 func (s *session) say(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient, cause string) policy.Reply {
+	meant := r.Code
 	r = s.policy.Refusal(r)
 	s.out.add(&r)
-	s.policy.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: by, Rcpt: rcpt, Cause: cause})
+	s.policy.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: by, Rcpt: rcpt, Cause: cause, Meant: meant})
 	if !r.Refuses() {
 		return r
 	}

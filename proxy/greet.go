@@ -50,10 +50,9 @@ func (s *session) lookUp() {
 // 5xx the client is to say QUIT. docs/mail.md 23.
 func (s *session) turnAway(v policy.Verdict) {
 	r := v.Reply
-	if s.policy.Env.SoftBounce {
+	soft := r.Code/100 == 4 || s.policy.Env.SoftBounce
+	if soft && r.Code != 421 { // RFC 5321 3.1: 220, 554 and 421 are possible here
 		r = r.Soft()
-	}
-	if r.Code/100 == 4 && r.Code != 421 { // RFC 5321 3.1: 220, 554 and 421 are possible here
 		r.Code = 421
 	}
 	s.say("CONNECT", r, source(v), nil, "")

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/moongate/moongate/policy"
 )
 
@@ -293,4 +296,26 @@ func TestTenMegabytes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What soft_bounce softens is logged as it was meant.
+func TestSoftBounceLogged(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	st := newStage(t)
+	st.set.Env.Log, st.set.Env.SoftBounce = zap.New(core), true
+	for _, step := range []string{"<- 220 gate.example ESMTP", "-> MAIL", "<- 403 4.5.1 Send HELO or EHLO first", "-> QUIT", "<- 221 2.0.0 Bye"} {
+		if err := st.step(step); err != nil {
+			t.Fatal(step, err)
+		}
+	}
+	st.finish()
+	lines := logs.FilterMessage("refuse").All()
+	if len(lines) != 1 || lines[0].ContextMap()["meant"] != 503 || lines[0].ContextMap()["code"] != 403 {
+		t.Errorf("refuse lines: %v", lines)
+	}
+}
+
+// A line without end is answered, and nothing is read behind it.
+func TestEndlessLine(t *testing.T) {
+	play(t, "<- 220 gate.example ESMTP\n-> NOOP "+strings.Repeat("x", 90_000)+"\\\n<- 500 5.5.2 Line too long\n<- CLOSED\n")
 }

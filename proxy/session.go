@@ -119,6 +119,9 @@ func (s *session) readFailed(err error) {
 		s.close("timeout")
 	case errors.Is(err, io.EOF):
 		s.close("eof")
+	case errors.Is(err, errEndless):
+		s.say("", replyLongLine, policy.ByMoongate, nil, "")
+		s.close("line without end")
 	case s.hard.Err() != nil:
 		s.close("server closed")
 	default:
