@@ -7,7 +7,6 @@ package deploy
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,15 +58,7 @@ func piece(t testing.TB, name string) (text, addr string) {
 	return strings.Replace(text, port, addr+" inet", 1), addr
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddr(t testing.TB) string { return postfix.FreeAddr(t) }
 
 // A deployment is a Postfix with a shipped listener beside its stock one. Listener "" is the stock one.
 type deployment struct {

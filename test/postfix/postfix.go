@@ -3,6 +3,7 @@ package postfix
 import (
 	"bufio"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -56,7 +57,7 @@ func Start(t testing.TB, o Options) *Postfix {
 	for try := 1; ; try++ {
 		p.Addr = o.Addr
 		if p.Addr == "" {
-			p.Addr = freeAddr(t)
+			p.Addr = FreeAddr(t)
 		}
 		if err := o.write(dir, p.Addr, p.Inside.l.Addr(), p.Outside.l.Addr()); err != nil {
 			t.Fatalf("set up Postfix: %v", err)
@@ -247,12 +248,18 @@ func poll(yes func() bool) bool {
 	}
 }
 
-// freeAddr returns an address that nobody listens on now.
-func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// FreeAddr is an address of 127.0.0.1 that nobody listens at. The port is below those that the system
+// gives to connections and to listeners on port 0, so that nobody takes it in the moment before it is used.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
