@@ -93,6 +93,9 @@ func (s *Session) refuseLine(ev *Event, verb string) {
 		e.AddString(KeyReply, ev.Reply.String())
 		e.AddString(KeyBy, string(ev.By))
 		e.AddString(KeyHelo, s.Helo)
+		if s.Proto != "" {
+			e.AddString(KeyProto, s.Proto)
+		}
 		if tx != nil {
 			e.AddString(KeyID, tx.ID)
 			e.AddString(KeyFrom, tx.In.From.Address)
