@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moongate/moongate/policy"
 	"go.uber.org/zap/buffer"
@@ -185,10 +187,7 @@ func (l *line) message() {
 
 // delivered writes a line for each recipient, as Postfix's smtp client does.
 func (l *line) delivered(id string, rcpts []any, reply string) {
-	delay := 0.0
-	if ms, ok := l.values[policy.KeyMillis].(float64); ok {
-		delay = ms / 1000
-	}
+	ms, _ := l.values[policy.KeyMillis].(float64)
 	for _, r := range rcpts {
 		fields, ok := r.(map[string]any)
 		if !ok || strings.HasPrefix(show(fields[policy.KeyReply]), "4") || strings.HasPrefix(show(fields[policy.KeyReply]), "5") ||
@@ -199,8 +198,25 @@ func (l *line) delivered(id string, rcpts []any, reply string) {
 		if as := show(fields["as"]); as != "" {
 			to = as
 		}
-		l.begin("smtp").add("%s: to=<%s>, relay=%s, delay=%.2g, dsn=2.0.0, status=sent (%s)", id, plain(to), l.peek(policy.KeyUpstream), delay, reply).end()
+		l.begin("smtp").add("%s: to=<%s>, relay=%s, delay=%s, dsn=2.0.0, status=sent (%s)", id, plain(to), l.peek(policy.KeyUpstream), seconds(ms), reply).end()
 	}
+}
+
+// seconds writes milliseconds as Postfix writes a delay: two digits that
+// count, at most two behind the point, never an exponent.
+func seconds(ms float64) string {
+	digits := 2
+	switch {
+	case ms >= 9950:
+		digits = 0
+	case ms >= 995:
+		digits = 1
+	}
+	s := strconv.FormatFloat(ms/1000, 'f', digits, 64)
+	if digits > 0 {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
 }
 
 // show writes a value in one line.
@@ -212,6 +228,8 @@ func show(v any) string {
 		return v
 	case []byte:
 		return string(v)
+	case time.Duration:
+		return millis(v)
 	case []any:
 		parts := make([]string, len(v))
 		for i, e := range v {
