@@ -73,19 +73,21 @@ type Envelope struct {
 var errNoMessage = errors.New("the message is not here yet")
 
 // Keep stores the message of a transaction. The id is the transaction's. An
-// error means that nothing is promised: the client must not hear 250.
+// error means that nothing is promised: the client must not hear 250. It says
+// what went wrong and no more: the caller's line has the word quarantine and
+// the id already.
 func (d *Drawer) Keep(ctx context.Context, tx *policy.Transaction, v policy.Verdict) (string, error) {
 	if tx.Message == nil || tx.Message.Body == nil {
-		return "", fmt.Errorf("quarantine %s: %w", tx.ID, errNoMessage)
+		return "", errNoMessage
 	}
 	if tx.ID == "" || strings.ContainsAny(tx.ID, `/\`) || strings.HasPrefix(tx.ID, ".") {
-		return "", fmt.Errorf("quarantine: %q is no name for a file", tx.ID)
+		return "", fmt.Errorf("%q is no name for a file", tx.ID)
 	}
 	if err := ctx.Err(); err != nil {
-		return "", fmt.Errorf("quarantine %s: %w", tx.ID, err)
+		return "", err
 	}
 	if err := d.keep(tx, v); err != nil {
-		return "", fmt.Errorf("quarantine %s: %w", tx.ID, err)
+		return "", err
 	}
 	return tx.ID, nil
 }

@@ -106,8 +106,12 @@ func TestFailureLeavesNothing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, tx.ID+".json", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if id, err := d.Keep(t.Context(), tx, policy.Verdict{Action: policy.Quarantine}); err == nil {
+	id, err := d.Keep(t.Context(), tx, policy.Verdict{Action: policy.Quarantine})
+	if err == nil {
 		t.Fatalf("kept as %s", id)
+	}
+	if strings.HasPrefix(err.Error(), "quarantine") { // the log's cause says so, before the error
+		t.Errorf("the error names the room, too: %v", err)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*", "*.eml"))
 	more, _ := filepath.Glob(filepath.Join(dir, "*.eml"))
