@@ -9,7 +9,7 @@
 //     an error.
 //   - "dnsbl": Type the zone, Name the full name to ask; the A records. A zone
 //     that fails its test points (RFC 5782 5) is switched off: its answers are
-//     errors until it behaves.
+//     errors until it behaves. [World.Watch] says which zones are looked after.
 //
 // A query waits at most 1.5 s, or as long as the caller's context allows.
 // Callers of the same question share one query. Answers are kept for 300 s,

@@ -195,46 +195,6 @@ func TestDeadResolver(t *testing.T) {
 	}
 }
 
-func TestZones(t *testing.T) {
-	listed := []string{"127.0.0.2"}
-	s := serve(t, map[string][]string{
-		"A 2.0.0.127.good.example.":  listed,
-		"A 9.2.0.192.good.example.":  listed,
-		"A 2.0.0.127.all.example.":   listed,
-		"A 1.0.0.127.all.example.":   listed,
-		"A 2.0.0.127.no.example.":    {"127.255.255.254"},
-		"A test.names.example.":      listed,
-		"A bad.test.names.example.":  listed,
-		"A 2.0.0.127.dead.example.":  {"SERVFAIL"},
-		"A 1.0.0.127.dead.example.":  {"SERVFAIL"},
-		"A x.all.example.":           listed,
-		"A 1.0.0.127.blank.example.": {},
-	})
-	w := world(t, s, 0)
-	for zone, want := range map[string]string{
-		"good.example": "", "names.example": "", "all.example": "127.0.0.1", "no.example": "127.0.0.2", "gone.example": "127.0.0.2",
-	} {
-		fault, err := w.Check(t.Context(), zone)
-		if err != nil || (fault == "") != (want == "") || !strings.Contains(fault, want) {
-			t.Errorf("%s: %q, %v", zone, fault, err)
-		}
-	}
-	if _, err := w.Check(t.Context(), "dead.example"); !errors.Is(err, ErrTemporary) {
-		t.Errorf("dead.example: %v", err)
-	}
-	ask := func(zone, name string) (policy.Answer, error) {
-		return w.Lookup(t.Context(), policy.Query{Service: "dnsbl", Type: zone, Name: name + "." + zone})
-	}
-	if a, err := ask("good.example", "9.2.0.192"); err != nil || !slices.Equal(a.Values, listed) {
-		t.Errorf("%v, %v", a, err)
-	}
-	ask("all.example", "x") // begins the check
-	w.zones.busy.Wait()
-	if a, err := ask("all.example", "x"); err == nil {
-		t.Errorf("a list that lists everybody answers %v", a)
-	}
-}
-
 // TestNoTimeNoQuestion asks with a context that has ended: what is not known is temporary, and nobody is asked.
 func TestNoTimeNoQuestion(t *testing.T) {
 	s := serve(t, map[string][]string{"A known.example.": {"192.0.2.1"}})

@@ -59,7 +59,7 @@ type cached struct {
 
 var _ policy.World = (*World)(nil)
 
-// New makes a World. It starts nothing.
+// New makes a World. It starts nothing; Close ends what Watch starts.
 func New(o Options) *World {
 	w := &World{
 		timeout: o.Timeout,
@@ -85,7 +85,7 @@ func New(o Options) *World {
 		o.Metrics.MustRegister(w.queries)
 	}
 	w.resolver = newResolver(o.Servers, w.timeout)
-	w.zones.init(w, o.Metrics)
+	w.zones.init(w.records, 2*w.timeout, w.log, o.Metrics)
 	return w
 }
 
@@ -113,7 +113,7 @@ func (w *World) Lookup(ctx context.Context, q policy.Query) (policy.Answer, erro
 	case "dns":
 		ask = w.dns
 	case "dnsbl":
-		if err := w.zones.usable(q.Type); err != nil {
+		if err := w.zones.usable(ctx, q.Type); err != nil {
 			return policy.Answer{}, err
 		}
 		ask = w.dnsbl
@@ -164,4 +164,11 @@ func (w *World) query(ask func(context.Context, policy.Query) (policy.Answer, er
 	}
 	w.queries.WithLabelValues(q.Service, result).Inc()
 	return cached{answer, err}
+}
+
+// Close ends the watch on DNS lists. Queries under way end by their deadlines.
+func (w *World) Close() error {
+	w.zones.close()
+	w.cache.StopAllGoroutines()
+	return nil
 }

@@ -3,7 +3,6 @@ package lookup
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -11,131 +10,248 @@ import (
 	"go.uber.org/zap"
 )
 
-// recheck is how often a zone's test points are asked again.
-const recheck = time.Hour
+const (
+	recheck   = time.Hour   // how often a zone's test points are asked again
+	retry     = time.Minute // the same, if they could not be asked
+	maxChecks = 8           // zones that are checked at once
+)
 
-// zones watches the health of DNS lists. A list that has gone away often ends
-// by listing everybody: RFC 5782 5 gives every list two test points, 127.0.0.2
-// (listed) and 127.0.0.1 (not listed), and a zone that fails them is not asked.
+// zones watches the health of the DNS lists that the policy declares. A list
+// that has gone away often ends by listing everybody, so each is asked for its
+// test points before anything else, and hourly from then on.
 type zones struct {
-	w    *World
-	mu   sync.Mutex // guards all
-	all  map[string]*zone
-	bad  *prometheus.GaugeVec
-	busy sync.WaitGroup
+	ask     asker
+	timeout time.Duration // of one zone's check
+	log     *zap.Logger
+	off     *prometheus.GaugeVec
+
+	ctx  context.Context // of the checks; ends with close
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	all      map[string]*zone
+	watching bool
+	wake     chan struct{} // something is due sooner than it was
 }
 
+// zone is what is known of one list.
 type zone struct {
-	checked  time.Time
-	checking bool
-	fault    string // "" if the zone is fine
+	declared bool
+	due      time.Time
+	tried    chan struct{} // closed after the first check
+	fault    string        // why it is off; "" if it is not
+	told     string        // what the log knows
 }
 
-func (z *zones) init(w *World, reg prometheus.Registerer) {
-	z.w, z.all = w, map[string]*zone{}
-	z.bad = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "moongate_dnsbl_off",
+func (z *zones) init(ask asker, timeout time.Duration, log *zap.Logger, reg prometheus.Registerer) {
+	z.ask, z.timeout, z.log = ask, timeout, log
+	z.all, z.wake = map[string]*zone{}, make(chan struct{}, 1)
+	z.ctx, z.stop = context.WithCancel(context.Background())
+	z.off = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "moongate_dnsbl_off",
 		Help: "1 for a DNS list that failed its test points and is not asked."}, []string{"zone"})
 	if reg != nil {
-		reg.MustRegister(z.bad)
+		reg.MustRegister(z.off)
 	}
 }
 
-// usable reports whether a zone may be asked, and begins a check of its test
-// points when one is due. A zone that was never checked is asked meanwhile.
-func (z *zones) usable(name string) error {
+// Watch says which DNS lists the policy declares now, instead of those before.
+// Their test points are asked in the background, at once and hourly until
+// another call leaves them out or the World is closed. It does not wait.
+func (w *World) Watch(names []string) { w.zones.watch(names) }
+
+func (z *zones) watch(names []string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, s := range z.all {
+		s.declared = false
+	}
+	now := time.Now()
+	for _, name := range names {
+		s := z.all[name]
+		if s == nil {
+			s = &zone{tried: make(chan struct{})}
+			z.all[name] = s
+		}
+		s.declared, s.due = true, now
+	}
+	for name, s := range z.all {
+		if !s.declared {
+			z.off.DeleteLabelValues(name)
+		}
+		// One that is off stays so for messages that began with the policy before.
+		if !s.declared && s.fault == "" {
+			delete(z.all, name)
+		}
+	}
+	if len(names) > 0 && !z.watching && z.ctx.Err() == nil {
+		z.watching = true
+		z.work.Go(z.run)
+	}
+	select {
+	case z.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run checks what is due, until no zone is declared any more.
+func (z *zones) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-z.wake:
+		case <-z.ctx.Done():
+			return
+		}
+		z.checkAll(z.due())
+		next, ok := z.next()
+		if !ok {
+			return
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+// due is the zones to be checked now.
+func (z *zones) due() (names []string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	now := time.Now()
+	for name, s := range z.all {
+		if s.declared && !s.due.After(now) {
+			names, s.due = append(names, name), now.Add(recheck)
+		}
+	}
+	return names
+}
+
+// next is when a zone is due again; there is none if nothing is declared, and
+// then the watch has ended.
+func (z *zones) next() (next time.Time, ok bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, s := range z.all {
+		if s.declared && (!ok || s.due.Before(next)) {
+			next, ok = s.due, true
+		}
+	}
+	z.watching = ok
+	return next, ok
+}
+
+// checkAll checks zones, a few at once, and waits for them.
+func (z *zones) checkAll(names []string) {
+	each(names, func(name string) {
+		ctx, cancel := context.WithTimeout(z.ctx, z.timeout)
+		defer cancel()
+		fault, err := testPoints(ctx, z.ask, name)
+		z.learn(name, fault, err)
+	})
+}
+
+// each calls do for every name, maxChecks at once, and waits.
+func each(names []string, do func(string)) {
+	places := make(chan struct{}, maxChecks)
+	var all sync.WaitGroup
+	for _, name := range names {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			do(name)
+		})
+	}
+	all.Wait()
+}
+
+// learn notes what came of a check. If the zone could not be asked, what was
+// known stays.
+func (z *zones) learn(name, fault string, err error) {
+	if z.ctx.Err() != nil { // we are closing, and the zone is not to blame
+		return
+	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	s := z.all[name]
-	if s == nil {
-		s = &zone{}
-		z.all[name] = s
-	}
-	if !s.checking && time.Since(s.checked) > recheck {
-		s.checking = true
-		z.busy.Add(1)
-		go z.checkLater(name, s)
-	}
-	if s.fault != "" {
-		return fmt.Errorf("list %s is switched off: %s", name, s.fault)
-	}
-	return nil
-}
-
-func (z *zones) checkLater(name string, s *zone) {
-	defer z.busy.Done()
-	fault, ok := z.test(name)
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	s.checking, s.checked = false, time.Now()
-	if !ok { // could not be asked: what was known stays, ask again in a minute
-		s.checked = time.Now().Add(time.Minute - recheck)
+	if s == nil { // left out meanwhile
 		return
 	}
-	if fault != s.fault {
-		z.w.log.Warn("dns list", zap.String("zone", name), zap.String("fault", fault))
+	select {
+	case <-s.tried:
+	default:
+		close(s.tried)
+	}
+	if err != nil {
+		fault = s.fault
+		s.due = time.Now().Add(retry)
 	}
 	s.fault = fault
-	if fault == "" {
-		z.bad.WithLabelValues(name).Set(0)
-	} else {
-		z.bad.WithLabelValues(name).Set(1)
+	if !s.declared {
+		return
+	}
+	value := 0.0
+	if fault != "" {
+		value = 1
+	}
+	z.off.WithLabelValues(name).Set(value)
+	z.tell(name, s, err)
+}
+
+// tell writes what has changed into the log.
+func (z *zones) tell(name string, s *zone, err error) {
+	told := s.fault
+	if err != nil {
+		told = err.Error()
+	}
+	if told == s.told {
+		return
+	}
+	s.told = told
+	switch {
+	case err != nil:
+		z.log.Warn("dns list cannot be asked for its test points", zap.String("zone", name), zap.Error(err))
+	case s.fault != "":
+		z.log.Warn("dns list is switched off", zap.String("zone", name), zap.String("fault", s.fault))
+	default:
+		z.log.Info("dns list passes its test points again", zap.String("zone", name))
 	}
 }
 
-// Check asks a zone's test points now and reports its fault: for loading a
-// policy. An error says that it could not be asked.
-func (w *World) Check(ctx context.Context, zone string) (fault string, err error) {
-	fault, ok := w.zones.test(zone)
-	if !ok {
-		return "", ErrTemporary
+// usable reports whether a zone may be asked. While one is looked at for the
+// first time it waits, as long as ctx lets it: a list that lists everybody must
+// not refuse the first client of the day.
+func (z *zones) usable(ctx context.Context, name string) error {
+	z.mu.Lock()
+	s := z.all[name]
+	if s == nil { // no policy declares it, or not any more
+		z.mu.Unlock()
+		return nil
 	}
-	return fault, nil
-}
-
-// test asks the test points of a zone of addresses.
-func (z *zones) test(name string) (fault string, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*z.w.timeout)
-	defer cancel()
-	no, err := z.w.records(ctx, "A", "1.0.0.127."+name)
-	if err != nil {
-		return "", false
-	}
-	if len(no) > 0 {
-		return "it lists 127.0.0.1, so it lists everybody", true
-	}
-	yes, err := z.w.records(ctx, "A", "2.0.0.127."+name)
-	if err != nil {
-		return "", false
-	}
-	for _, v := range yes {
-		if a, err := netip.ParseAddr(v); err == nil && loopback.Contains(a) && !trouble.Contains(a) {
-			return "", true
+	fault, tried := s.fault, s.tried
+	z.mu.Unlock()
+	select {
+	case <-tried:
+	default:
+		select {
+		case <-tried:
+			z.mu.Lock()
+			fault = s.fault
+			z.mu.Unlock()
+		case <-ctx.Done():
+			return ErrTemporary
+		case <-z.ctx.Done():
+			return ErrTemporary
 		}
 	}
-	// A list of names has the test points "test" and "invalid".
-	if yes, err = z.w.records(ctx, "A", "test."+name); err != nil {
-		return "", false
+	if fault != "" {
+		return fmt.Errorf("list %s is switched off: %s", name, fault)
 	}
-	if no, err = z.w.records(ctx, "A", "invalid."+name); err != nil {
-		return "", false
-	}
-	switch {
-	case len(no) > 0:
-		return "it lists the name invalid, so it lists everybody", true
-	case len(yes) == 0:
-		return "it lists neither 127.0.0.2 nor the name test, its test points (RFC 5782 5)", true
-	}
-	return "", true
+	return nil
 }
 
-var (
-	loopback = netip.MustParsePrefix("127.0.0.0/8")
-	trouble  = netip.MustParsePrefix("127.255.255.0/24") // "you may not ask", "ask less", "typing error"
-)
-
-// Close waits for checks under way.
-func (w *World) Close() error {
-	w.zones.busy.Wait()
-	w.cache.StopAllGoroutines()
-	return nil
+// close ends the watch and waits for it.
+func (z *zones) close() {
+	z.stop()
+	z.work.Wait()
 }

@@ -39,58 +39,95 @@ func (d *dnsListRef) in() *state { return d.x.alive() }
 
 var dnsblFunction = &function{name: "dnsbl", top: true,
 	params: []param{{"zone", "string|string[]|table<string, number>", `"zen.example.org", several of them, or weights for score: { ["a.example"] = 3, ["b.example"] = -2 }.`},
-		{"options", "{answers: string[]?}?", `answers: addresses or networks that mean "listed"; by default 127.0.0.0/16.`}},
+		{"options", "{answers: string|string[]?}?", `answers: addresses or networks that mean "listed"; by default 127.0.0.0/16.`}},
 	returns: []param{{"", "Dnsbl", ""}},
 	doc:     "DNS lists of addresses or domains. Zones are asked in parallel; one in trouble is passed over.",
 	do:      (*state).dnsbl}
 
 func (x *state) dnsbl(L *glua.LState) int {
 	d := &dnsList{answers: listedAnswers}
-	add := func(zone string, weight float64) {
-		p, err := policy.NewPath("x@"+zone, false)
-		if err != nil || p.Literal || !strings.Contains(zone, ".") {
-			L.RaiseError("dnsbl: %q is no zone", clip(zone, 80))
-		}
-		d.zones = append(d.zones, dnsZone{p.Domain, weight})
-	}
 	switch v := L.Get(1).(type) {
 	case glua.LString:
-		add(string(v), 1)
+		d.add(L, string(v), 1)
 	case *glua.LTable:
-		for i := 1; i <= min(v.Len(), 20); i++ {
-			add(v.RawGetInt(i).String(), 1)
-		}
-		v.ForEach(func(k, w glua.LValue) {
-			if zone, ok := k.(glua.LString); ok {
-				n, ok := w.(glua.LNumber)
-				if !ok {
-					L.RaiseError("dnsbl: the weight of %s is %s", string(zone), typeName(w))
-				}
-				add(string(zone), float64(n))
-			}
-		})
-		if v.Len() == 0 {
-			slices.SortFunc(d.zones, func(a, b dnsZone) int { return strings.Compare(a.name, b.name) })
-		}
+		d.addAll(L, v)
+	default:
+		L.RaiseError("dnsbl: argument 1 is a zone or a table of zones, and here it is %s", typeName(v))
 	}
-	if len(d.zones) == 0 || len(d.zones) > 20 {
-		L.RaiseError("dnsbl: 1 to 20 zones")
+	if len(d.zones) == 0 || len(d.zones) > maxZones {
+		L.RaiseError("dnsbl: 1 to %d zones, and here are %d", maxZones, len(d.zones))
 	}
 	if o := optTable(L, 2, "dnsbl"); o != nil {
 		checkOptions(L, "dnsbl", o, "answers")
-		if t, ok := o.RawGetString("answers").(*glua.LTable); ok {
-			d.answers = nil
-			for i := 1; i <= min(t.Len(), 100); i++ {
-				p, err := parseNetwork(t.RawGetInt(i).String())
-				if err != nil || !p.Addr().Is4() {
-					L.RaiseError("dnsbl: answer %q is no IPv4 address or network", t.RawGetInt(i).String())
-				}
-				d.answers = append(d.answers, p)
-			}
+		if v := o.RawGetString("answers"); v != glua.LNil {
+			d.answers = answers(L, v)
 		}
 	}
+	x.declareZones(L, d)
 	L.Push(dnsblClass.userdata(&dnsListRef{x, d}))
 	return 1
+}
+
+// maxZones bounds what one check asks at once.
+const maxZones = 20
+
+func (d *dnsList) add(L *glua.LState, zone string, weight float64) {
+	p, err := policy.NewPath("x@"+zone, false)
+	if err != nil || p.Literal || !strings.Contains(zone, ".") {
+		L.RaiseError("dnsbl: %q is no zone", clip(zone, 80))
+	}
+	d.zones = append(d.zones, dnsZone{p.Domain, weight})
+}
+
+// addAll reads { "a.example", "b.example" } or { ["a.example"] = 3 }.
+func (d *dnsList) addAll(L *glua.LState, t *glua.LTable) {
+	var weighted []string
+	t.ForEach(func(k, v glua.LValue) {
+		switch k := k.(type) {
+		case glua.LString:
+			if _, ok := v.(glua.LNumber); !ok {
+				L.RaiseError("dnsbl: the weight of %s is a number, and here it is %s", clip(string(k), 80), typeName(v))
+			}
+			weighted = append(weighted, string(k))
+		case glua.LNumber:
+			zone, ok := v.(glua.LString)
+			if !ok {
+				L.RaiseError("dnsbl: a zone is text, and here it is %s", typeName(v))
+			}
+			d.add(L, string(zone), 1)
+		default:
+			L.RaiseError("dnsbl: a zone is text, and here it is %s", typeName(k))
+		}
+	})
+	slices.Sort(weighted) // a table has no order, and hits want one
+	for _, zone := range weighted {
+		d.add(L, zone, float64(t.RawGetString(zone).(glua.LNumber)))
+	}
+}
+
+// answers reads the option: one address or network, or a table of them.
+func answers(L *glua.LState, v glua.LValue) (all []netip.Prefix) {
+	add := func(v glua.LValue) {
+		p, err := parseNetwork(v.String())
+		if err != nil || !p.Addr().Is4() {
+			L.RaiseError("dnsbl: answer %s is no IPv4 address or network", quoteValue(v))
+		}
+		all = append(all, p)
+	}
+	switch v := v.(type) {
+	case glua.LString:
+		add(v)
+	case *glua.LTable:
+		if v.Len() == 0 || v.Len() > 100 {
+			L.RaiseError("dnsbl: answers holds 1 to 100 addresses or networks")
+		}
+		for i := 1; i <= v.Len(); i++ {
+			add(v.RawGetInt(i))
+		}
+	default:
+		L.RaiseError(`dnsbl: answers is a table such as { "127.0.0.2" }, and here it is %s`, typeName(v))
+	}
+	return all
 }
 
 // dnsHit is what one zone said.
@@ -98,10 +135,12 @@ type dnsHit struct {
 	zone   dnsZone
 	name   string // that was asked
 	answer string // "" if it is not listed
+	failed bool   // it could not be asked
 }
 
 // ask asks all zones at once and gives the hits in the order of the zones.
-func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) []dnsHit {
+// failed says that another one might have hit: a zone gave no usable answer.
+func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) (hits []dnsHit, failed bool) {
 	x := d.x
 	what, ok := L.Get(2).(glua.LString)
 	prefix := ""
@@ -109,13 +148,13 @@ func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) []dnsHit {
 		prefix = dnsblName(string(what))
 	}
 	if prefix == "" {
-		return nil // no address (a unix socket), no domain: listed nowhere
+		return nil, false // no address (a unix socket), no domain: listed nowhere
 	}
 	x.Meter.Charge(int64(500 * len(d.zones)))
-	hits := make([]dnsHit, len(d.zones))
+	hits = make([]dnsHit, len(d.zones))
 	done := make(chan struct{}, len(d.zones))
 	for i, z := range d.zones {
-		hits[i] = dnsHit{zone: z, name: prefix + "." + z.name}
+		hits[i] = dnsHit{zone: z, name: prefix + "." + z.name, failed: true}
 		one := func() {
 			defer func() {
 				recover() // a goroutine of ours must not end the process: this zone is in trouble
@@ -123,7 +162,7 @@ func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) []dnsHit {
 			}()
 			values, err := x.lookup(ctx, policy.Query{Service: "dnsbl", Type: z.name, Name: hits[i].name})
 			if err == nil {
-				hits[i].answer = d.listed(values)
+				hits[i].answer, hits[i].failed = d.listed(values)
 			}
 		}
 		if len(d.zones) == 1 {
@@ -135,23 +174,23 @@ func (d *dnsListRef) ask(L *glua.LState, ctx context.Context) []dnsHit {
 	for range d.zones {
 		<-done // each ends with ctx
 	}
-	return slices.DeleteFunc(hits, func(h dnsHit) bool { return h.answer == "" })
+	failed = slices.ContainsFunc(hits, func(h dnsHit) bool { return h.failed })
+	return slices.DeleteFunc(hits, func(h dnsHit) bool { return h.answer == "" }), failed
 }
 
-// listed is the first answer that means "listed". One that means "I do not
-// answer you" makes all of them worthless.
-func (d *dnsList) listed(values []string) string {
-	found := ""
+// listed is the first answer that means "listed", "" if none does. One that
+// means "I do not answer you" makes all of them worthless.
+func (d *dnsList) listed(values []string) (found string, refused bool) {
 	for _, v := range values {
 		a, err := netip.ParseAddr(v)
 		if err != nil || refusedAnswers.Contains(a) {
-			return ""
+			return "", true
 		}
 		if found == "" && slices.ContainsFunc(d.answers, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			found = v
 		}
 	}
-	return found
+	return found, false
 }
 
 // dnsblName is how a list wants an address (RFC 5782 2.1, 2.4) or a domain
@@ -181,46 +220,62 @@ func reversed(a netip.Addr) string {
 	return strings.Join(parts, ".")
 }
 
+var troubleValue = param{"err", "string?", `"temporary" if a list could not be asked that might have changed this.`}
+
 var dnsblClass = (&class{name: "dnsbl", typ: "Dnsbl", doc: "DNS lists, by dnsbl().",
 	members: []*member{
 		{name: "check", params: []param{{"what", "string?", "An address, or a domain (or mail address) for a list of domains."}},
-			returns: []param{{"hit", "{zone: string, reason: string, answer: string}?", "The first list that has it; nil if none has, or none can be asked."}},
+			returns: []param{{"hit", "{zone: string, reason: string, answer: string}?", "The first list that has it; nil if none has, or none can be asked."}, troubleValue},
 			doc:     "Whether it is listed.",
-			do: func(x *state, L *glua.LState, self any) int {
-				d := self.(*dnsListRef)
-				ctx, cancel := x.waiting(L)
-				defer cancel()
-				hits := d.ask(L, ctx)
-				if len(hits) == 0 {
-					L.Push(glua.LNil)
-					return 1
-				}
-				h := hits[0]
-				reason := "listed"
-				if values, err := x.lookup(ctx, policy.Query{Service: "dns", Type: "TXT", Name: h.name}); err == nil && len(values) > 0 {
-					reason = printable(values[0])
-				}
-				t := L.NewTable()
-				t.RawSetString("zone", glua.LString(h.zone.name))
-				t.RawSetString("answer", glua.LString(h.answer))
-				t.RawSetString("reason", x.text(L, reason))
-				L.Push(t)
-				return 1
-			}},
-		{name: "score", params: []param{{"what", "string?", "As for check."}}, returns: []param{{"score", "number", "The weights of the lists that have it, added up."}},
-			doc: "How badly it is listed.",
-			do: func(x *state, L *glua.LState, self any) int {
-				d := self.(*dnsListRef)
-				ctx, cancel := x.waiting(L)
-				defer cancel()
-				sum := 0.0
-				for _, h := range d.ask(L, ctx) {
-					sum += h.zone.weight
-				}
-				L.Push(glua.LNumber(sum))
-				return 1
-			}},
+			do:      func(x *state, L *glua.LState, self any) int { return self.(*dnsListRef).check(L) }},
+		{name: "score", params: []param{{"what", "string?", "As for check."}},
+			returns: []param{{"score", "number", "The weights of the lists that have it, added up."}, troubleValue},
+			doc:     "How badly it is listed.",
+			do:      func(x *state, L *glua.LState, self any) int { return self.(*dnsListRef).score(L) }},
 	}}).ready()
+
+func (d *dnsListRef) check(L *glua.LState) int {
+	x := d.x
+	ctx, cancel := x.waiting(L)
+	defer cancel()
+	hits, failed := d.ask(L, ctx)
+	if len(hits) == 0 {
+		L.Push(glua.LNil)
+		return 1 + pushTrouble(L, failed)
+	}
+	h := hits[0]
+	reason := "listed"
+	if values, err := x.lookup(ctx, policy.Query{Service: "dns", Type: "TXT", Name: h.name}); err == nil && len(values) > 0 {
+		reason = printable(values[0])
+	}
+	t := L.NewTable()
+	t.RawSetString("zone", glua.LString(h.zone.name))
+	t.RawSetString("answer", glua.LString(h.answer))
+	t.RawSetString("reason", x.text(L, reason))
+	L.Push(t)
+	return 1
+}
+
+func (d *dnsListRef) score(L *glua.LState) int {
+	ctx, cancel := d.x.waiting(L)
+	defer cancel()
+	hits, failed := d.ask(L, ctx)
+	sum := 0.0
+	for _, h := range hits {
+		sum += h.zone.weight
+	}
+	L.Push(glua.LNumber(sum))
+	return 1 + pushTrouble(L, failed)
+}
+
+// pushTrouble pushes the second value of an answer that may be incomplete.
+func pushTrouble(L *glua.LState, failed bool) int {
+	if !failed {
+		return 0
+	}
+	L.Push(glua.LString(errTemporary.Error()))
+	return 1
+}
 
 // printable makes text from the DNS fit for a reply.
 func printable(s string) string {

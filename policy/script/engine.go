@@ -131,6 +131,9 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 	}
 	e.current.Store(p)
 	e.shared.lists.prune(p)
+	if e.opts.Watch != nil {
+		e.opts.Watch(p.zoneNames())
+	}
 	e.metrics.failed.Set(0)
 	e.metrics.loaded.SetToCurrentTime()
 	e.metrics.reloads.WithLabelValues("loaded").Inc()

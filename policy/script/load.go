@@ -32,6 +32,10 @@ type Options struct {
 	// "conn.user" behind a proxy that does not tell. Reading one is worth a
 	// warning.
 	Unknown map[string]string
+
+	// Watch is told the names of the DNS lists that a version declares when it
+	// begins to serve; it must not block. nil: nobody looks after them.
+	Watch func(zones []string)
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +69,7 @@ type Policy struct {
 	chunks  []*lua.Chunk
 	modules map[string]*lua.Chunk
 	decls   map[string]declared
+	zones   []Zone
 	pool    *pool
 	rules   []*policy.Rule // by position, whatever their hook
 }

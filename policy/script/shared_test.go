@@ -169,8 +169,8 @@ local two = dnsbl({ "a.example", "zen.example" })
 local odd = dnsbl("odd.example", { answers = { "127.0.0.9", "10.0.0.0/8" } })
 local all = dnsbl({ ["zen.example"] = 3, ["a.example"] = 1.5, ["white.example"] = -2 })
 on.connect(function(conn)
-  local function s(hit) if not hit then return "nil" end return hit.zone .. " " .. hit.answer .. " " .. hit.reason end
-  return reject({ s(zen:check(conn.ip)), s(two:check(conn.ip)), s(odd:check(conn.ip)), s(zen:check("u@bad.example")), s(zen:check(nil)), s(zen:check("2001:db8::1")), "" .. all:score(conn.ip) })
+  local function s(hit, err) if not hit then return err or "nil" end return hit.zone .. " " .. hit.answer .. " " .. hit.reason end
+  return reject({ s(zen:check(conn.ip)), s(two:check(conn.ip)), s(odd:check(conn.ip)), s(zen:check("u@bad.example")), s(zen:check(nil)), s(zen:check("2001:db8::1")), table.concat({ all:score(conn.ip) }, " ") })
 end)`
 	for _, tt := range []struct {
 		name    string
@@ -191,9 +191,9 @@ end)`
 		{"a hijacked zone lists everybody", map[string][]string{"dnsbl zen.example 1.2.0.192.zen.example": {"203.0.113.1"}, "dnsbl odd.example 1.2.0.192.odd.example": {"127.0.0.2"}}, nil,
 			[]string{"nil", "nil", "nil", "nil", "nil", "nil", "0"}},
 		{"you may not ask", map[string][]string{"dnsbl zen.example 1.2.0.192.zen.example": {"127.255.255.254", "127.0.0.2"}, "dnsbl a.example 1.2.0.192.a.example": {"127.0.0.2"}}, nil,
-			[]string{"nil", "a.example 127.0.0.2 listed", "nil", "nil", "nil", "nil", "1.5"}},
+			[]string{"temporary", "a.example 127.0.0.2 listed", "nil", "nil", "nil", "nil", "1.5 temporary"}},
 		{"trouble", map[string][]string{"dnsbl a.example 1.2.0.192.a.example": {"127.0.0.2"}}, map[string]error{"dnsbl zen.example 1.2.0.192.zen.example": errors.New("x")},
-			[]string{"nil", "a.example 127.0.0.2 listed", "nil", "nil", "nil", "nil", "1.5"}},
+			[]string{"temporary", "a.example 127.0.0.2 listed", "nil", "nil", "nil", "nil", "1.5 temporary"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := connect(t, text)
@@ -202,6 +202,29 @@ end)`
 			c.is(c.ask(policy.Connect), want)
 		})
 	}
+}
+
+func TestZones(t *testing.T) {
+	watched, calls := "", 0
+	e, _ := engine(t, Options{Watch: func(zones []string) { watched = strings.Join(zones, " "); calls++ }})
+	reload := func(text, want string, called int) {
+		t.Helper()
+		e.Reload(snapshot(text))
+		if watched != want || calls != called {
+			t.Errorf("after %d calls %q are watched, want %q after %d", calls, watched, want, called)
+		}
+	}
+	const rule = "\non.mail(function(msg) end)"
+	reload(`
+local zen = dnsbl("Zen.Example.ORG")
+local two = dnsbl({ "a.example", "zen.example.org" })`+rule, "zen.example.org a.example", 1)
+	reload("local zen = dnsbl('b.example')\non.mail(function(msg)", "zen.example.org a.example", 1) // refused
+	reload("local zen = dnsbl('b.example', { answers = '127.0.0.9' })"+rule, "b.example", 2)
+	p := e.Policy()
+	if got := p.Warn(p.Zones()[0], "%s is off", p.Zones()[0].Name).Render(); !strings.HasPrefix(got, "10-test.lua:1:1: b.example is off\n    local zen = dnsbl('b.example'") {
+		t.Error(got)
+	}
+	reload(rule, "", 3)
 }
 
 func TestHelpers(t *testing.T) {

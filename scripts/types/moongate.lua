@@ -296,11 +296,13 @@ local Dnsbl = {}
 ---Whether it is listed.
 ---@param what? string An address, or a domain (or mail address) for a list of domains.
 ---@return {zone: string, reason: string, answer: string}? hit The first list that has it; nil if none has, or none can be asked.
+---@return string? err "temporary" if a list could not be asked that might have changed this.
 function Dnsbl:check(what) end
 
 ---How badly it is listed.
 ---@param what? string As for check.
 ---@return number score The weights of the lists that have it, added up.
+---@return string? err "temporary" if a list could not be asked that might have changed this.
 function Dnsbl:score(what) end
 
 ---A counter for Prometheus, by metric().
@@ -510,7 +512,7 @@ function map(source) end
 
 ---DNS lists of addresses or domains. Zones are asked in parallel; one in trouble is passed over.
 ---@param zone string|string[]|table<string, number> "zen.example.org", several of them, or weights for score: { ["a.example"] = 3, ["b.example"] = -2 }.
----@param options? {answers: string[]?} answers: addresses or networks that mean "listed"; by default 127.0.0.0/16.
+---@param options? {answers: string|string[]?} answers: addresses or networks that mean "listed"; by default 127.0.0.0/16.
 ---@return Dnsbl
 function dnsbl(zone, options) end
 
