@@ -125,14 +125,14 @@ func (c *Config) checkAddresses(add adder) {
 		}
 	}
 
+	if mode, err := strconv.ParseUint(c.Milter.Mode, 8, 32); err != nil || mode > 0o777 {
+		add("milter.mode", "`milter.mode`: %q is no mode such as \"0660\"", c.Milter.Mode)
+	}
 	if c.Upstream.Address == "" {
 		if len(c.Listeners) > 0 {
 			add("upstream.address", "`upstream.address` is missing: where do messages go?")
 		}
 		return
-	}
-	if mode, err := strconv.ParseUint(c.Milter.Mode, 8, 32); err != nil || mode > 0o777 {
-		add("milter.mode", "`milter.mode`: %q is no mode such as \"0660\"", c.Milter.Mode)
 	}
 	host, port, ok := c.Upstream.Address.hostPort()
 	if ok && (port == "0" || host == "") {

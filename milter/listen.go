@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -8,9 +9,11 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
-// A Socket says where a Server listens.
+// A Socket says where a Server listens. The other doors of the house open
+// theirs with it, too: what a socket file needs is the same for all.
 type Socket struct {
 	Address string      // "127.0.0.1:7357" or "unix:/run/moongate/milter.sock"
 	Mode    fs.FileMode // of a unix socket; 0 means 0660
@@ -18,21 +21,14 @@ type Socket struct {
 }
 
 // Listen opens the socket. A socket file that a dead process left behind is
-// replaced; one that somebody listens on is not.
+// replaced; one that somebody listens on, and a file that is no socket, stay.
 func (s Socket) Listen() (net.Listener, error) {
 	path, ok := strings.CutPrefix(s.Address, "unix:")
 	if !ok {
 		return net.Listen("tcp", s.Address)
 	}
-	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.Close()
-			return nil, fmt.Errorf("listen on %s: somebody does already", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", path, err)
-		}
+	if err := removeStale(path); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -40,9 +36,33 @@ func (s Socket) Listen() (net.Listener, error) {
 	}
 	if err := s.permit(path); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, fmt.Errorf("listen unix %s: %w", path, err)
 	}
 	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on: a process that was
+// killed leaves one, and the name would be taken for ever.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("listen unix %s: there is a file, and it is no socket", path)
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("listen unix %s: %w", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) { // a full backlog or a socket we may not ask is somebody's
+		return fmt.Errorf("listen unix %s: %w", path, err)
+	}
+	return os.Remove(path)
 }
 
 // permit sets group and mode; the group first, or there would be a moment in

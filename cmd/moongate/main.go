@@ -26,6 +26,12 @@ func main() {
 // serve is the story of a process: read the configuration, furnish the house,
 // open the doors, answer signals, and leave kindly.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
+	// From here on a signal is ours to answer: a SIGHUP that comes early must not
+	// end us, and nor must a reader of the log that goes away. What comes before
+	// we serve is obeyed then.
+	told := heed()
+	signal.Ignore(syscall.SIGPIPE)
+
 	cfg, problems := configs.Load(o.config)
 	if len(problems) > 0 {
 		show(stderr, problems)
@@ -34,11 +40,6 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	log, out := logsink.New(logOptions(cfg, stderr))
 	defer out.Close(time.Second)
 	pace()
-
-	// From here on a signal is ours to answer: a SIGHUP that comes early must not
-	// end us, and nor must a reader of the log that goes away.
-	told := heed()
-	signal.Ignore(syscall.SIGPIPE)
 
 	h, err := furnish(cfg, log, out)
 	if err != nil {

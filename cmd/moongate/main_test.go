@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -31,6 +32,7 @@ func TestScripts(t *testing.T) {
 			"dialogue": dialogue,
 			"http":     httpGet,
 			"await":    await,
+			"feed":     feed,
 			"replace":  replace,
 			"signal":   signalTo,
 		},
@@ -157,6 +159,26 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 	tmp := filepath.Join(filepath.Dir(file), ".tmp~")
 	ts.Check(os.WriteFile(tmp, []byte(strings.Replace(text, args[1], args[2], 1)), 0o666))
 	ts.Check(os.Rename(tmp, file))
+}
+
+// feed PIPE FILE [NAME WORD] writes a file into a named pipe once somebody reads
+// there; the signal, if there is one, goes out before the first byte.
+func feed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 4 {
+		ts.Fatalf("usage: feed pipe file [signal word]")
+	}
+	pipe := ts.MkAbs(args[0])
+	f, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	for end := time.Now().Add(patience); errors.Is(err, syscall.ENXIO) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		f, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	}
+	ts.Check(err)
+	defer f.Close()
+	if len(args) == 4 {
+		signalTo(ts, false, args[2:])
+	}
+	_, err = io.WriteString(f, ts.ReadFile(args[1]))
+	ts.Check(err)
 }
 
 // signal NAME WORD signals the background command that was started with WORD.
