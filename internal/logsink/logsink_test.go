@@ -261,7 +261,9 @@ func TestTextIsPostfixShaped(t *testing.T) {
 	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Accept, By: policy.ByUpstream, Size: 1234, QueuedAs: "4Z",
 		Reply: say(250, policy.Status{2, 0, 0}, "Ok: queued as 4Z")}})
 	s.Begin(path(t, "<>"), nil)
-	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Reject, By: policy.ByPolicy, Reply: say(550, policy.Status{5, 7, 1}, "no")}})
+	no := say(550, policy.Status{5, 7, 1}, "no")
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", By: policy.ByMoongate, Reply: no})
+	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Reject, By: policy.ByMoongate, Reply: no}})
 	s.Tell(&policy.Event{Hook: policy.Disconnect})
 	log.Named("cmd").With(zap.String("file", "a b.lua")).Warn("reload refused", zap.Int("problems", 2))
 	sink.Close(patience)
@@ -272,10 +274,10 @@ moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@e
 moongate/smtpd S1.1: client=mail.example[192.0.2.7]
 moongate/smtp S1.1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
 moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<eve@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
+moongate/smtpd S1.2: reject: DATA from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> proto=ESMTP helo=<evil?helo> by=moongate policy=v1 session=S1
 moongate/smtpd S1.2: client=mail.example[192.0.2.7]
-moongate/cleanup S1.2: reject: END-OF-MESSAGE from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> to=<> proto=ESMTP helo=<evil?helo>
-moongate/policy S1.2: from=<> by=policy helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
-moongate/smtpd disconnect from mail.example[192.0.2.7] mail=1 rcpt=1/2 commands=2/3 cause=quit session=S1
+moongate/policy S1.2: from=<> by=moongate helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
+moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=1/2 commands=2/4 cause=quit session=S1
 moongate warning: reload refused file="a b.lua" problems=2
 `
 	if diff := cmp.Diff(want, got); diff != "" {

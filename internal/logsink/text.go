@@ -158,24 +158,13 @@ func (l *line) envelope(to string) {
 // line with all the rest.
 func (l *line) message() {
 	id, client := l.take(policy.KeyID), l.take(policy.KeyClient)
-	verdict, reply := l.peek(policy.KeyVerdict), l.take(policy.KeyReply)
+	reply := l.take(policy.KeyReply)
 	rcpts, _ := l.values[policy.KeyRcpts].([]any)
 	delete(l.values, policy.KeyRcpts)
-	var first string
-	for i, r := range rcpts {
-		if fields, ok := r.(map[string]any); ok && i == 0 {
-			first = plain(show(fields[policy.KeyTo]))
-		}
-	}
-
 	l.begin("smtpd").add("%s: client=%s", id, client).end()
-	switch verdict {
-	case "accepted":
+	if l.peek(policy.KeyVerdict) == "accepted" {
 		l.delivered(id, rcpts, reply)
-	case "rejected", "tempfailed":
-		l.begin("cleanup").add("%s: reject: END-OF-MESSAGE from %s: %s; from=<%s> to=<%s> proto=%s helo=<%s>", id, client, reply,
-			l.peek(policy.KeyFrom), first, l.peek(policy.KeyProto), l.peek(policy.KeyHelo)).end()
-	}
+	} // a refused one has had its reject line: the answer to the dot is a refuse, too
 	l.begin("policy").add("%s: from=<%s>", id, l.take(policy.KeyFrom))
 	for _, r := range rcpts {
 		if fields, ok := r.(map[string]any); ok {
