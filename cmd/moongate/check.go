@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -21,13 +22,14 @@ func checkCommand(o *options) *cobra.Command {
 		Short: "Check configuration and policy, and list the rules",
 		Long: `Read the configuration and the policy it names, print every mistake as
 file:line:col with its line, then the rules of each hook in the order in which
-they are asked. Nothing is served. --policy checks a policy directory alone.
+they are asked. Nothing is served. DNS lists that fail their test points are a
+warning. --policy checks a policy directory alone, and asks nobody.
 --relay also offers foreign recipients as a stranger would, through the guard
 and the upstream, and fails if one is taken; no message is sent.
 Exit code 78 if there is a mistake, 69 if the upstream gave no verdict.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := check(*o, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			cfg, err := check(cmd.Context(), *o, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err == nil && relay {
 				err = checkRelay(cmd.Context(), cfg, cmd.OutOrStdout())
 			}
@@ -41,7 +43,7 @@ Exit code 78 if there is a mistake, 69 if the upstream gave no verdict.`,
 }
 
 // check returns the configuration if nothing is wrong.
-func check(o options, dir string, stdout, stderr io.Writer) (*configs.Config, error) {
+func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer) (*configs.Config, error) {
 	cfg, problems := configs.Default(), []configs.Problem(nil)
 	if dir != "" {
 		cfg.Policy.Scripts = dir
@@ -57,6 +59,9 @@ func check(o options, dir string, stdout, stderr io.Writer) (*configs.Config, er
 		showPolicy(stderr, found, cfg.Policy.Scripts)
 		if p == nil {
 			return nil, failed(exitConfig)
+		}
+		if dir == "" { // a directory alone is checked without asking anybody
+			showPolicy(stderr, checkZones(ctx, cfg, p), cfg.Policy.Scripts)
 		}
 		listRules(stdout, p.Rules)
 	}

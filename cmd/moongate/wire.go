@@ -67,7 +67,9 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 		}
 		h.keeper = drawer
 	}
-	h.engine = script.NewEngine(scriptOptions(cfg, log), h.registry)
+	options := scriptOptions(cfg, log)
+	options.Watch = h.world.Watch
+	h.engine = script.NewEngine(options, h.registry)
 	if problems, err := h.engine.Reload(snapshot(cfg)); err != nil {
 		return nil, &policyError{problems, cfg.Policy.Scripts}
 	}
