@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -165,24 +166,81 @@ func TestPathsAreRelativeToTheFile(t *testing.T) {
 	}
 }
 
+// Each key is live after a reload, or asks for a restart; the page on the
+// configuration names those that do.
 func TestNeedsRestart(t *testing.T) {
-	base := string(Annotated)
+	const base = `
+hostname = "mx.example.org"
+domains = ["example.org"]
+[[listener]]
+address = "127.0.0.1:2525"
+[upstream]
+address = "127.0.0.1:10025"
+[policy]
+scripts = "scripts"
+`
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, said, ok := strings.Cut(string(page), "## Reload\n")
+	if !ok {
+		t.Fatal("the page does not speak of reloads")
+	}
 	running := mustParse(t, base)
-	for edit, want := range map[string]string{
-		"127.0.0.1:2525>127.0.0.1:2526":      "`listener` has changed: this needs a restart",
-		"[admin]>[admin]\naddress=\":9125\"": "`admin` has changed: this needs a restart",
-		"[log]>[log]\nlevel = \"debug\"":     "",
-		"127.0.0.1:10025>127.0.0.1:10026":    "",
-		"[limits]>[limits]\nsize = \"1MB\"":  "",
+	for _, test := range []struct{ old, new, restart string }{
+		{"127.0.0.1:2525", "127.0.0.1:2526", "listener"},
+		{"[upstream]", "xforward = [\"192.0.2.1\"]\n[upstream]", "listener"},
+		{"[upstream]", "[milter]\naddress = \"127.0.0.1:7357\"\n[upstream]", "milter"},
+		{"[upstream]", "[admin]\naddress = \"127.0.0.1:9125\"\n[upstream]", "admin"},
+		{"[upstream]", "[dns]\nservers = [\"127.0.0.1:53\"]\n[upstream]", "dns.servers"},
+		{"[upstream]", "[log]\nformat = \"text\"\n[upstream]", "log.format"},
+		{"[upstream]", "[limits]\nmemory = \"1MB\"\n[upstream]", "limits.memory"},
+		{"[upstream]", "[limits]\nspool = \"2GB\"\n[upstream]", "limits.spool"},
+		{"scripts =", "allow_empty = true\nscripts =", "policy.allow_empty"},
+		{"scripts =", "allow_shrink = true\nscripts =", "policy.allow_shrink"},
+		{"scripts =", "delay_reject = true\nscripts =", "policy.delay_reject"},
+		{"scripts =", "max_states = 10\nscripts =", "policy.max_states"},
+		{"scripts =", "instructions = 5000\nscripts =", "policy.instructions"},
+		{"scripts =", "memory = \"1MB\"\nscripts =", "policy.memory"},
+
+		{"mx.example.org", "mx2.example.org", ""},
+		{"[\"example.org\"]", "[\"example.com\"]", ""},
+		{"127.0.0.1:10025", "127.0.0.1:10026", ""},
+		{"= \"scripts\"", "= \"other\"", ""},
+		{"scripts =", "soft_bounce = true\nscripts =", ""},
+		{"[upstream]", "[quarantine]\npath = \"drawer\"\n[upstream]", ""},
+		{"[upstream]", "[log]\nlevel = \"debug\"\n[upstream]", ""},
+		{"[upstream]", "[limits]\nsize = \"1MB\"\nheader = \"2MB\"\n[upstream]", ""},
+		{"[upstream]", "[timeouts]\nhook = \"1s\"\n[upstream]", ""},
+		{"[upstream]", "[[filter]]\naddress = \"127.0.0.1:11332\"\n[upstream]", ""},
 	} {
-		from, to, _ := strings.Cut(edit, ">")
-		next := mustParse(t, strings.Replace(base, from, to, 1))
+		if !strings.Contains(base, test.old) {
+			t.Fatalf("there is no %q to change", test.old)
+		}
+		next := mustParse(t, strings.Replace(base, test.old, test.new, 1))
 		var got []string
 		for _, p := range running.NeedsRestart(next) {
 			got = append(got, p.Text)
 		}
-		if strings.Join(got, "\n") != want {
-			t.Errorf("%s: %q, want %q", edit, got, want)
+		want := ""
+		if test.restart != "" {
+			want = "`" + test.restart + "` has changed: this needs a restart"
+			if key := strings.TrimPrefix(test.restart, "policy."); !strings.Contains(said, "`"+key+"`") && !strings.Contains(said, "["+key+"]") {
+				t.Errorf("docs/configuration.md does not say that `%s` needs a restart", test.restart)
+			}
 		}
+		if strings.Join(got, "\n") != want {
+			t.Errorf("%q instead of %q: %q, want %q", test.new, test.old, got, want)
+		}
+	}
+}
+
+// What the milter reads of a header is settled when it starts.
+func TestNeedsRestartForTheMilter(t *testing.T) {
+	const base = "[milter]\naddress = \"127.0.0.1:7357\"\n[policy]\nallow_empty = true\n"
+	problems := mustParse(t, base).NeedsRestart(mustParse(t, base+"[limits]\nheader = \"2MB\"\n"))
+	if len(problems) != 1 || problems[0].Text != "`limits.header` has changed: this needs a restart" || problems[0].Line != 6 {
+		t.Errorf("got %v", problems)
 	}
 }

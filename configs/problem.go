@@ -62,6 +62,12 @@ func newSource(file string, text []byte) source {
 	return source{file: file, lines: lines, where: map[string]position{}, bad: map[string]bool{}}
 }
 
+// Problem makes a Problem of what a room says about the value of a key, such as
+// "quarantine.path": only it can try whether the value works.
+func (c *Config) Problem(path, format string, args ...any) Problem {
+	return c.at(path, format, args...)
+}
+
 // at makes a Problem at a key, or at the nearest table above it that the file
 // mentions, or at the file as a whole.
 func (s *source) at(path, format string, args ...any) Problem {

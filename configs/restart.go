@@ -4,7 +4,8 @@ import "slices"
 
 // NeedsRestart says what a reload cannot take over: sockets we listen on, and
 // what all sessions share. next is the file as it is now; an empty
-// answer means that all else may be put to work.
+// answer means that all else may be put to work. docs/configuration.md lists
+// the same keys under "Reload".
 func (c *Config) NeedsRestart(next *Config) []Problem {
 	var problems []Problem
 	changed := func(same bool, path string) {
@@ -13,20 +14,21 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 		}
 	}
 	changed(slices.EqualFunc(c.Listeners, next.Listeners, sameListener), "listener")
+	changed(c.Milter == next.Milter, "milter")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
-	changed(c.Quarantine == next.Quarantine, "quarantine")
-	changed(slices.Equal(c.DNS.Servers, next.DNS.Servers), "dns")
+	changed(slices.Equal(c.DNS.Servers, next.DNS.Servers), "dns.servers")
 	changed(c.Log.Format == next.Log.Format, "log.format")
+	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
+	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
+	// The door learns of a new one at each connection, the milter does not.
+	changed(c.Milter.Address == "" || c.Limits.Header == next.Limits.Header, "limits.header")
+	changed(c.Policy.AllowEmpty == next.Policy.AllowEmpty, "policy.allow_empty")
 	changed(c.Policy.AllowShrink == next.Policy.AllowShrink, "policy.allow_shrink")
+	changed(c.Policy.DelayReject == next.Policy.DelayReject, "policy.delay_reject")
 	changed(c.Policy.MaxStates == next.Policy.MaxStates, "policy.max_states")
 	changed(c.Policy.Instructions == next.Policy.Instructions, "policy.instructions")
 	changed(c.Policy.Memory == next.Policy.Memory, "policy.memory")
-	changed(c.Policy.AllowEmpty == next.Policy.AllowEmpty, "policy.allow_empty")
-	changed(c.Policy.DelayReject == next.Policy.DelayReject, "policy.delay_reject")
-	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
-	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
-	changed(c.Milter == next.Milter, "milter")
 	return problems
 }
 

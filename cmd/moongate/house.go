@@ -23,6 +23,7 @@ type house struct {
 	log   *zap.Logger
 	cfg   atomic.Pointer[configs.Config] // what runs; replaced by reload
 	doors []door
+	asked chan request           // reloads that somebody waits for
 	phase atomic.Pointer[string] // why we do not serve; nil: we do
 
 	ctx  context.Context // of the work in the background
@@ -168,6 +169,8 @@ func (h *house) drain(ctx context.Context, signals <-chan os.Signal) {
 		case <-done:
 			h.log.Info("stopped", zap.Bool("in_time", ctx.Err() == nil))
 			return
+		case r := <-h.asked:
+			r.done <- answer{err: errDraining}
 		case <-signals:
 			h.log.Warn("closing at once")
 			cancel()

@@ -72,7 +72,7 @@ address = "unix:admin.sock"
 	for i := range 10 { // each other one changes the upstream, and so the hop
 		text := strings.Replace(config, "soft_bounce = false", "soft_bounce = true", i%2)
 		write("moongate.toml", strings.Replace(text, "up.sock", []string{"up.sock", "other.sock"}[i%2], 1))
-		h.reload(filepath.Join(dir, "moongate.toml"))
+		h.reload(filepath.Join(dir, "moongate.toml"), false)
 	}
 	clients.Wait()
 	h.drain(context.Background(), nil)

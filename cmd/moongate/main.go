@@ -67,7 +67,9 @@ func (h *house) live(ctx context.Context, config string, told signals, broken <-
 			h.log.Error("cannot go on serving", zap.Error(err))
 			return failed(exitSoftware)
 		case <-told.reload:
-			h.reload(config)
+			h.reload(config, false)
+		case r := <-h.asked:
+			r.done <- answer{Outcome: h.reload(config, r.acceptLists)}
 		case <-told.end:
 			notify("STOPPING=1")
 			h.drain(ctx, told.end)

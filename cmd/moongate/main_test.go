@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":     code,
 			"dialogue": dialogue,
 			"http":     httpGet,
 			"await":    await,
@@ -179,6 +181,23 @@ func feed(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = io.WriteString(f, ts.ReadFile(args[1]))
 	ts.Check(err)
+}
+
+// code N COMMAND... runs a command that must end with that exit code.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code number command...")
+	}
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
 }
 
 // signal NAME WORD signals the background command that was started with WORD.

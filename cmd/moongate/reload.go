@@ -1,52 +1,138 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/internal/admin"
+	"github.com/moongate/moongate/internal/quarantine"
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 	"github.com/moongate/moongate/policy/script"
 	"go.uber.org/zap"
 )
 
+// request is a reload that somebody waits for. Reloads happen one at a time, in
+// the goroutine that answers signals.
+type request struct {
+	acceptLists bool
+	done        chan answer // has room for it: the asker may have gone
+}
+
+// answer is what came of a request, or why it was not heard.
+type answer struct {
+	admin.Outcome
+	err error
+}
+
+var errDraining = errors.New("draining: it does not serve mail any more")
+
+// askReload has the house reloaded by the goroutine that may.
+func (h *house) askReload(ctx context.Context, acceptLists bool) (admin.Outcome, error) {
+	r := request{acceptLists, make(chan answer, 1)}
+	select {
+	case h.asked <- r:
+	case <-ctx.Done():
+		return admin.Outcome{}, ctx.Err()
+	}
+	select {
+	case a := <-r.done:
+		return a.Outcome, a.err
+	case <-ctx.Done():
+		return admin.Outcome{}, ctx.Err()
+	}
+}
+
 // reload takes over the configuration as the file has it now: all of it, or
 // nothing. What goes wrong is logged, one line a problem, and what runs goes
-// on running.
-func (h *house) reload(path string) {
+// on running. The outcome tells the same to who asked.
+func (h *house) reload(path string, acceptLists bool) admin.Outcome {
+	var o admin.Outcome
+	refuse := func(problem, source string) {
+		h.log.Error("reload refused", zap.String("problem", problem), zap.String("line", source))
+		o.Lines = append(o.Lines, problem)
+	}
+	if !h.take(path, refuse, func(warning string) { o.Lines = append(o.Lines, warning) }) {
+		h.reloads.refused()
+		return o
+	}
+	if acceptLists {
+		o.Lines = append(o.Lines, h.acceptLists()...)
+	}
+	h.reloads.taken()
+	version := h.engine.Policy().Rules.Version
+	h.log.Info("reloaded", zap.String("config", path), zap.String("policy", version))
+	o.Taken = true
+	o.Lines = append(o.Lines, fmt.Sprintf("reloaded %s, policy %s", path, version))
+	return o
+}
+
+// take is reload without its telling: refuse is called with each problem and
+// its source line; then nothing has changed.
+func (h *house) take(path string, refuse func(problem, source string), warn func(string)) bool {
 	running := h.cfg.Load()
 	next, problems := configs.Load(path)
 	if len(problems) == 0 {
 		problems = running.NeedsRestart(next)
 	}
 	for _, p := range problems {
-		h.log.Error("reload refused", zap.String("problem", p.Error()), zap.String("line", p.Source))
+		refuse(p.Error(), p.Source)
 	}
 	if len(problems) > 0 {
-		h.reloads.refused()
-		return
-	}
-	if !h.takePolicy(next) {
-		h.reloads.refused()
-		return
-	}
-	h.use(next)
-	h.reloads.taken()
-	h.log.Info("reloaded", zap.String("config", path))
-}
-
-// takePolicy loads the policy that a configuration names. It is loaded once to
-// see whether it can be, and then by the engine: the engine does not look twice
-// at a version that it has refused, and here silence would pass for consent.
-func (h *house) takePolicy(next *configs.Config) bool {
-	snap := snapshot(next)
-	p, problems := script.Load(snap, scriptOptions(next, h.log))
-	if p == nil {
-		for _, problem := range problems {
-			problem = placed(problem, next.Policy.Scripts)
-			h.log.Error("reload refused", zap.String("problem", problem.Error()), zap.String("line", problem.Source))
-		}
 		return false
 	}
-	_, err := h.engine.Reload(snap)
-	return err == nil
+	keeper, err := drawer(next)
+	if err != nil {
+		p := next.Problem("quarantine.path", "`quarantine.path`: %v", err)
+		refuse(p.Error(), p.Source)
+		return false
+	}
+	found, ok := h.takePolicy(running, next)
+	for _, p := range found {
+		p = placed(p, next.Policy.Scripts)
+		switch {
+		case p.Warning:
+			warn("warning: " + p.Error())
+		case !ok:
+			refuse(p.Error(), p.Source)
+		}
+	}
+	if !ok {
+		return false
+	}
+	h.keeper = keeper
+	h.use(next)
+	return true
+}
+
+// takePolicy gives the engine the policy that a configuration names. Another
+// directory is tried beside the engine first: lists follow the files that it is
+// shown, and those of a directory that is then refused are not meant.
+func (h *house) takePolicy(running, next *configs.Config) ([]lua.Problem, bool) {
+	snap := snapshot(next)
+	if running.Policy.Scripts != next.Policy.Scripts {
+		if p, problems := script.Load(snap, scriptOptions(next, h.log)); p == nil {
+			return problems, false
+		}
+	}
+	problems, err := h.engine.Reload(snap)
+	return problems, err == nil
+}
+
+// drawer is where a configuration keeps what is quarantined; nil: nowhere.
+func drawer(cfg *configs.Config) (policy.Keeper, error) {
+	if cfg.Quarantine.Path == "" {
+		return nil, nil
+	}
+	return quarantine.Open(cfg.Quarantine.Path)
+}
+
+// acceptLists takes the lists that were held back, and tells of each.
+func (h *house) acceptLists() []string {
+	n := h.engine.AcceptLists()
+	return []string{fmt.Sprintf("%d lists taken", n)}
 }
 
 // use puts a configuration to work whose every part is there already: it

@@ -17,7 +17,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(&o), checkCommand(&o), demoCommand(), sinkCommand(), versionCommand())
+	root.AddCommand(serveCommand(&o), checkCommand(&o), reloadCommand(&o), demoCommand(), sinkCommand(), versionCommand())
 	return root
 }
 
@@ -27,7 +27,8 @@ func serveCommand(o *options) *cobra.Command {
 		Short: "Serve mail",
 		Long: `Serve mail by the configuration file. The log goes to standard error.
 
-SIGHUP    read configuration and policy anew: all or nothing
+SIGHUP    read configuration and policy anew: all or nothing; moongate reload
+          does the same and prints what came of it
 SIGTERM   stop accepting, let open transactions end (timeouts.drain), exit 0;
           a second one closes all at once
 Exit codes: 78 the configuration or policy is wrong, 69 cannot listen.`,

@@ -11,7 +11,6 @@ import (
 	"github.com/moongate/moongate/internal/admin"
 	"github.com/moongate/moongate/internal/logsink"
 	"github.com/moongate/moongate/internal/lookup"
-	"github.com/moongate/moongate/internal/quarantine"
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
@@ -48,7 +47,7 @@ const storeBytes = 128 << 20
 // furnish makes the rooms out of a configuration. It opens no socket and
 // starts nothing; an error is a matter of the configuration.
 func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, error) {
-	h := &house{log: log}
+	h := &house{log: log, asked: make(chan request)}
 	h.cfg.Store(cfg)
 	h.setPhase("starting")
 	h.out = out
@@ -60,13 +59,11 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	h.background = append(h.background, shrink, func(ctx context.Context) { sweep(ctx, store) })
 	h.world = lookup.New(lookup.Options{Servers: addresses(cfg.DNS.Servers), Store: store, Log: log.Named("lookup"), Metrics: h.registry})
 	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
-	if path := cfg.Quarantine.Path; path != "" {
-		drawer, err := quarantine.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		h.keeper = drawer
+	keeper, err := drawer(cfg)
+	if err != nil {
+		return nil, err
 	}
+	h.keeper = keeper
 	options := scriptOptions(cfg, log)
 	options.Watch = h.world.Watch
 	h.engine = script.NewEngine(options, h.registry)
@@ -79,6 +76,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 		Metrics: h.filterCounts,
 	}
 	h.admin = admin.New(h.health, h.registry)
+	h.admin.Reload = h.askReload
 	return h, nil
 }
 

@@ -1,6 +1,8 @@
 // Package admin is moongate's small HTTP server: /healthz for load balancers
-// and supervisors, /metrics for Prometheus. It has no password and changes
-// nothing; it belongs on loopback or a unix socket.
+// and supervisors, /metrics for Prometheus, /reload for `moongate reload`. It
+// has no password; it belongs on loopback or a unix socket. Whoever reaches it
+// can change nothing but when the files of the configuration are read anew, and
+// whether lists that shrank are believed.
 package admin
 
 import (
@@ -22,6 +24,10 @@ type Server struct {
 	Health func() error
 	// Gatherer has the metrics. nil: no /metrics.
 	Gatherer prometheus.Gatherer
+	// Reload takes over what the files say now, and with acceptLists the lists
+	// that were held back. Its error says why it cannot be done at this time.
+	// nil: /reload answers 503.
+	Reload func(ctx context.Context, acceptLists bool) (Outcome, error)
 
 	http http.Server
 }
@@ -62,9 +68,10 @@ func (s *Server) handler() http.Handler {
 	if s.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	}
+	mux.HandleFunc("POST /reload", s.reload)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprint(w, "moongate\n\n/healthz  ok while mail is served, else 503 and why not\n/metrics  for Prometheus\n")
+		fmt.Fprint(w, "moongate\n\n/healthz  ok while mail is served, else 503 and why not\n/metrics  for Prometheus\n/reload   for moongate reload\n")
 	})
 	return mux
 }
