@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,18 +20,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A house that was opened, reloaded under clients, drained and closed leaves
-// nothing behind.
-func TestHouseLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const config = `
+const houseConfig = `
 [[listener]]
 address = "unix:smtp.sock"
 [milter]
@@ -42,14 +33,24 @@ soft_bounce = false
 [admin]
 address = "unix:admin.sock"
 `
-	write("moongate.toml", config)
-	write("10.lua", `on.mail(function(msg) return reject("no") end)`)
+
+// refusing is a policy that refuses all mail.
+const refusing = `on.mail(function(msg) return reject("no") end)`
+
+// startHouse runs a house in a directory of its own, until the function it
+// returns is called. Its upstreams are up.sock and other.sock.
+func startHouse(t *testing.T, policy string) (h *house, dir string, end func()) {
+	t.Helper()
+	dir = t.TempDir()
+	save(t, dir, "moongate.toml", houseConfig)
+	save(t, dir, "10.lua", policy)
 	cfg, problems := configs.Load(filepath.Join(dir, "moongate.toml"))
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	var ends []func()
 	for _, name := range []string{"up.sock", "other.sock"} {
-		defer storeAt(t, filepath.Join(dir, name))()
+		ends = append(ends, storeAt(t, filepath.Join(dir, name)))
 	}
 	log, out := logsink.New(logsink.Options{Out: io.Discard, Level: zap.DebugLevel})
 	h, err := furnish(cfg, log, out)
@@ -60,7 +61,32 @@ address = "unix:admin.sock"
 		t.Fatal(err)
 	}
 	broken := h.start(t.Context())
+	return h, dir, func() {
+		h.close()
+		out.Close(time.Second)
+		for _, end := range ends {
+			end()
+		}
+		select {
+		case err := <-broken:
+			t.Errorf("a door failed: %v", err)
+		default:
+		}
+	}
+}
 
+func save(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A house that was opened, reloaded under clients, drained and closed leaves
+// nothing behind.
+func TestHouseLeavesNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	h, dir, end := startHouse(t, refusing)
 	var clients sync.WaitGroup
 	for range 8 {
 		clients.Go(func() {
@@ -70,19 +96,68 @@ address = "unix:admin.sock"
 		})
 	}
 	for i := range 10 { // each other one changes the upstream, and so the hop
-		text := strings.Replace(config, "soft_bounce = false", "soft_bounce = true", i%2)
-		write("moongate.toml", strings.Replace(text, "up.sock", []string{"up.sock", "other.sock"}[i%2], 1))
-		h.reload(filepath.Join(dir, "moongate.toml"), false)
+		text := strings.Replace(houseConfig, "soft_bounce = false", "soft_bounce = true", i%2)
+		save(t, dir, "moongate.toml", strings.Replace(text, "up.sock", []string{"up.sock", "other.sock"}[i%2], 1))
+		if o := h.reload(filepath.Join(dir, "moongate.toml"), i%3 == 0); !o.Taken {
+			t.Errorf("refused: %q", o.Lines)
+		}
 	}
 	clients.Wait()
 	h.drain(context.Background(), nil)
-	h.close()
-	out.Close(time.Second)
-	select {
-	case err := <-broken:
-		t.Errorf("a door failed: %v", err)
-	default:
+	end()
+}
+
+// Many ask for a reload at once, beside SIGHUP: each is answered, and nobody is
+// once the house is draining.
+func TestReloadsTakeTurns(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	h, dir, end := startHouse(t, `on.connect(function(conn) end)`)
+	told := signals{make(chan os.Signal, 1), make(chan os.Signal, 2)}
+	lived := make(chan error, 1)
+	go func() { lived <- h.live(t.Context(), filepath.Join(dir, "moongate.toml"), told, nil) }()
+
+	var askers sync.WaitGroup
+	for i := range 8 {
+		askers.Go(func() {
+			if o, err := h.askReload(t.Context(), i%2 == 0); err != nil || !o.Taken {
+				t.Errorf("asked: %q, %v", o.Lines, err)
+			}
+			select {
+			case told.reload <- syscall.SIGHUP:
+			default:
+			}
+		})
 	}
+	askers.Wait()
+	save(t, dir, "10.lua", "on.conect()")
+	if o, err := h.askReload(t.Context(), true); err != nil || o.Taken || len(o.Lines) != 1 || !strings.HasPrefix(o.Lines[0], filepath.Join(dir, "10.lua:1:")) {
+		t.Errorf("a broken policy: %+v, %v", o, err)
+	}
+
+	c, err := net.Dial("unix", filepath.Join(dir, "smtp.sock")) // a transaction that keeps the house from ending
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "EHLO client.example\r\nMAIL FROM:<ann@example.net>\r\nRCPT TO:<bob@example.org>\r\n")
+	r := bufio.NewReader(c)
+	for _, code := range []string{"220", "250", "250", "250"} { // the greeting, and to each command
+		if line, err := readReply(r); err != nil || !strings.HasPrefix(line, code) {
+			t.Fatalf("heard %q, %v", line, err)
+		}
+	}
+	told.end <- syscall.SIGTERM
+	for end := time.Now().Add(patience); h.health() == nil && time.Now().Before(end); time.Sleep(time.Millisecond) { // between two looks
+	}
+	if _, err := h.askReload(t.Context(), false); err != errDraining {
+		t.Errorf("while draining: %v", err)
+	}
+	c.Close()
+	if err := <-lived; err != nil {
+		t.Error(err)
+	}
+	end()
 }
 
 // storeAt runs an upstream at a socket until the function it returns is called.
