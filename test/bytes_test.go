@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/clients"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
@@ -20,7 +21,7 @@ import (
 // dots, empty lines, folded and malformed fields, octets of any value. Its line ends are CRLF.
 func random(r *rand.Rand, size int) []byte {
 	var b bytes.Buffer
-	b.WriteString(head(fmt.Sprint("random-", r.Uint32())))
+	b.WriteString(client.Head(fmt.Sprint("random-", r.Uint32())))
 	for range r.IntN(5) {
 		b.WriteString([]string{"X-Fold: a\r\n\tb\r\n  c\r\n", "x-lower:nothing\r\n", "X-Empty:\r\n", "X-8bit: \xe4\xf6\r\n",
 			"X-Space : before the colon\r\n", "X-Two:  blanks \t \r\n", "Subject: twice\r\n"}[r.IntN(7)])
@@ -58,7 +59,7 @@ func TestBytes(t *testing.T) {
 			p := moongate.Start(t, moongate.Options{Upstream: wire.Addr, Files: path.files})
 			r := rand.New(rand.NewPCG(2, 26))
 			sent := map[string]bool{}
-			s := connect(t, p.Addr, "").greet()
+			s := client.Dial(t, p.Addr, "").Greet("client.example.com")
 			for n := range 41 {
 				size := r.IntN(60_000)
 				if n == 40 {
@@ -67,10 +68,10 @@ func TestBytes(t *testing.T) {
 				m := string(random(r, size))
 				// Postfix itself takes the blank away that stands before a field's colon.
 				sent[strings.ReplaceAll(m, "X-Space : ", "X-Space: ")] = true
-				if code, text := s.send("a@example.com", "b@example.org", m); code != 250 {
+				if text := s.Send("a@example.com", "b@example.org", m); !strings.HasPrefix(text, "250") {
 					t.Fatalf("message %d of %d octets: %q", n, len(m), text)
 				}
-				if !bytes.Contains(bytes.Join(wire.Sent(), nil), []byte("DATA\r\n"+stuff(m)+".\r\n")) {
+				if !bytes.Contains(bytes.Join(wire.Sent(), nil), []byte("DATA\r\n"+client.Stuff(m)+".\r\n")) {
 					t.Errorf("message %d of %d octets is another on the wire: %.300q", n, len(m), m)
 				}
 			}
@@ -101,17 +102,17 @@ func TestMemory(t *testing.T) {
 			p := moongate.Start(t, moongate.Options{Upstream: up.Addr, Files: path.files, Plain: true})
 			message := bytes.Repeat([]byte("0123456789 0123456789 0123456789 0123456789 0123456789 01234567\r\n"), large/65)
 			send := func() {
-				s := connect(t, p.Addr, "").greet()
+				s := client.Dial(t, p.Addr, "").Greet("client.example.com")
 				defer s.Close()
-				if code, text := s.send("a@example.com", "b@example.org", "Subject: large\r\n\r\n"); code != 250 {
+				if text := s.Send("a@example.com", "b@example.org", "Subject: large\r\n\r\n"); !strings.HasPrefix(text, "250") {
 					t.Errorf("%q", text)
 				}
 				for _, line := range []string{"MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "DATA"} {
-					s.say(line)
+					s.Say(line)
 				}
 				s.Write([]byte("Subject: large\r\n\r\n"))
 				s.Write(message)
-				if code, text := s.say("."); code != 250 {
+				if text := s.Say("."); !strings.HasPrefix(text, "250") {
 					t.Errorf("%q", text)
 				}
 			}
@@ -162,7 +163,7 @@ func TestClients(t *testing.T) {
 			p := moongate.Start(t, moongate.Options{Upstream: mta.Addr, Files: path.files})
 			for i, c := range clients.All {
 				t.Run(c.Name, func(t *testing.T) {
-					data := []byte(head(c.Name) + "\r\n.dot\r\n\r\nlatin \xe4\r\n")
+					data := []byte(client.Head(c.Name) + "\r\n.dot\r\n\r\nlatin \xe4\r\n")
 					m := clients.Message{From: "a@example.com", Rcpts: []string{"b@example.org", "c@example.org"}, Data: data}
 					if r := c.Send(t, p.Addr, m); r.Code != 0 || strings.Contains(r.Output, "REFUSED") {
 						t.Fatalf("exit code %d:\n%s", r.Code, r.Output)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 	"github.com/moongate/moongate/test/relay"
@@ -34,10 +35,10 @@ func TestUpstreamCut(t *testing.T) {
 			mta := postfix.Start(t, postfix.Options{})
 			wire := relay.Start(t, mta.Addr)
 			p := moongate.Start(t, moongate.Options{Upstream: wire.Addr, Files: path.files})
-			message := func(n int) string { return head(fmt.Sprintf("cut-%04d", n)) + "\r\nbody\r\n.\r\n\r\n" }
+			message := func(n int) string { return client.Head(fmt.Sprintf("cut-%04d", n)) + "\r\nbody\r\n.\r\n\r\n" }
 
-			s := connect(t, p.Addr, "").greet()
-			if code, text := s.send("a@example.com", "b@example.org", message(0)); code != 250 {
+			s := client.Dial(t, p.Addr, "").Greet("client.example.com")
+			if text := s.Send("a@example.com", "b@example.org", message(0)); !strings.HasPrefix(text, "250") {
 				t.Fatalf("uncut: %s", text)
 			}
 			s.Close()
@@ -51,19 +52,19 @@ func TestUpstreamCut(t *testing.T) {
 			// Down, because the last ones are failed greetings, of which too many open the breaker.
 			for n := total + 2; n > 0; n-- {
 				wire.Cut(n, n%2 == 0)
-				s := connect(t, p.Addr, "")
-				code, text := s.reply()
-				if code != 220 {
-					t.Fatalf("after %d octets: greeted with %q", n, text)
+				s := client.Dial(t, p.Addr, "")
+				r := s.Reply()
+				if !strings.HasPrefix(r, "220") {
+					t.Fatalf("after %d octets: greeted with %q", n, r)
 				}
-				if code, text = s.say("EHLO c.example.com"); code == 250 {
-					code, text = s.send("a@example.com", "b@example.org", message(n))
+				if r = s.Say("EHLO c.example.com"); strings.HasPrefix(r, "250") {
+					r = s.Send("a@example.com", "b@example.org", message(n))
 				}
 				s.Close()
 				wire.Hangup()
-				codes[fmt.Sprintf("cut-%04d", n)] = code
-				if code != 250 && code/100 != 4 {
-					t.Errorf("after %d of %d octets: %d %q, want 4xx or 250", n, total, code, text)
+				codes[fmt.Sprintf("cut-%04d", n)] = client.Code(r)
+				if code := client.Code(r); code != 250 && code/100 != 4 {
+					t.Errorf("after %d of %d octets: %q, want 4xx or 250", n, total, r)
 				}
 			}
 			delivered := map[string]int{}
@@ -105,10 +106,10 @@ func TestClientCut(t *testing.T) {
 		t.Run(path.name, func(t *testing.T) {
 			mta := postfix.Start(t, postfix.Options{})
 			p := moongate.Start(t, moongate.Options{Upstream: mta.Addr, Files: path.files})
-			message := func(name string) string { return head(name) + "\r\nbody\r\n.\r\n\r\n" }
+			message := func(name string) string { return client.Head(name) + "\r\nbody\r\n.\r\n\r\n" }
 			talk := func(name string) string {
 				return "EHLO c.example.com\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" +
-					stuff(message(name)) + ".\r\n"
+					client.Stuff(message(name)) + ".\r\n"
 			}
 			want := map[string]int{}
 			sessions := 0

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 	"github.com/moongate/moongate/test/upstream"
@@ -26,13 +27,13 @@ func TestQuoted(t *testing.T) {
 	// stranger may not say it to us; here it is about the octets.
 	mta := postfix.Start(t, postfix.Options{Main: map[string]string{"resolve_dequoted_address": "no"}})
 	p := moongate.Start(t, moongate.Options{Upstream: mta.Addr})
-	s := connect(t, p.Addr, "").greet()
+	s := client.Dial(t, p.Addr, "").Greet("client.example.com")
 	rcpts := []string{
 		`"a b"@example.org`, `"a@b"@example.org`, `"a\"b"@example.org`, `"a\\b"@example.org`, `"a,b"@example.org`,
 		`"a<b>"@example.org`, `"> RCPT TO:<x"@example.org`, `a.b+c/d=e@example.org`, `"..a"@example.org`,
 	}
 	for _, r := range rcpts {
-		if code, text := s.send(`"f g"@example.com`, r, head("quoted")+"\r\n"); code != 250 {
+		if text := s.Send(`"f g"@example.com`, r, client.Head("quoted")+"\r\n"); !strings.HasPrefix(text, "250") {
 			t.Errorf("%s: %q", r, text)
 		}
 	}
@@ -72,7 +73,7 @@ func TestDemo(t *testing.T) {
 func TestAdmin(t *testing.T) {
 	up := upstream.Start(t, "")
 	p := moongate.Start(t, moongate.Options{Upstream: up.Addr})
-	if code, text := connect(t, p.Addr, "").greet().send("a@example.com", "b@example.org", "x: y\r\n\r\n"); code != 250 {
+	if text := client.Dial(t, p.Addr, "").Greet("client.example.com").Send("a@example.com", "b@example.org", "x: y\r\n\r\n"); !strings.HasPrefix(text, "250") {
 		t.Fatal(text)
 	}
 	get := func(path string) (int, string) {
@@ -155,7 +156,7 @@ func TestGarbage(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if code, text := connect(t, p.Addr, "").greet().send("a@example.com", "b@example.org", "x: y\r\n\r\n"); code != 250 {
+	if text := client.Dial(t, p.Addr, "").Greet("client.example.com").Send("a@example.com", "b@example.org", "x: y\r\n\r\n"); !strings.HasPrefix(text, "250") {
 		t.Errorf("afterwards a message hears %q", text)
 	}
 	for _, l := range up.Lines(0) {
@@ -174,7 +175,7 @@ func TestLogReader(t *testing.T) {
 	for _, how := range []string{"hangs", "is gone"} {
 		t.Run(how, func(t *testing.T) {
 			// The port has to be known without the log.
-			addr := freeAddr(t)
+			addr := postfix.FreeAddr(t)
 			dir := moongate.Write(t, moongate.Options{Upstream: up.Addr,
 				Config: strings.Replace(moongate.Default, "127.0.0.1:0", addr, 1)})
 			r, w := pipe(t)
@@ -202,19 +203,11 @@ func TestLogReader(t *testing.T) {
 			} else {
 				defer r.Close()
 			}
-			if !wait(func() bool {
-				c, err := net.Dial("tcp", addr)
-				if err == nil {
-					c.Close()
-				}
-				return err == nil
-			}) {
-				t.Fatal("it does not serve")
-			}
-			s := connect(t, addr, "").greet()
+			serves(t, addr)
+			s := client.Dial(t, addr, "").Greet("client.example.com")
 			start := time.Now()
 			for range 500 { // 64 KiB fit into a pipe; these are more
-				if code, text := s.send("a@example.com", "b@example.org", "x: y\r\n\r\n"); code != 250 {
+				if text := s.Send("a@example.com", "b@example.org", "x: y\r\n\r\n"); !strings.HasPrefix(text, "250") {
 					t.Fatalf("%q", text)
 				}
 			}

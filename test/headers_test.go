@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 	"github.com/moongate/moongate/test/upstream"
@@ -59,11 +60,11 @@ on.headers(function(msg) msg:add_header("X-End", "here") end)`}})
 	for _, tc := range blocks {
 		from := len(mta.Log())
 		for _, addr := range []string{mta.Addr, p.Addr} {
-			s := connect(t, addr, "").greet()
-			if code, text := s.send("a@example.com", "b@example.org", tc.text); code != 250 {
+			s := client.Dial(t, addr, "").Greet("client.example.com")
+			if text := s.Send("a@example.com", "b@example.org", tc.text); !strings.HasPrefix(text, "250") {
 				t.Fatalf("%s: %q", tc.name, text)
 			}
-			s.must("QUIT", 221)
+			s.Must("221", "QUIT")
 		}
 		mta.Settle()
 		// What Postfix calls a header line, one entry a field; what comes next is body.

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
+	"github.com/moongate/moongate/test/postfix"
 	"github.com/moongate/moongate/test/upstream"
 )
 
@@ -69,7 +71,7 @@ address = "[::1]:0"
 
 // TestOwnUpstream is a loop: an upstream that is one of our own listeners.
 func TestOwnUpstream(t *testing.T) {
-	addr := freeAddr(t)
+	addr := postfix.FreeAddr(t)
 	dir := moongate.Write(t, moongate.Options{Upstream: addr, Config: strings.Replace(moongate.Default, `address = "127.0.0.1:0"`, `address = "`+addr+`"`, 1)})
 	if code, out := moongate.Run(t, dir, "check", "-c", "moongate.toml"); code != 78 || !strings.Contains(out, "moongate.toml:") {
 		t.Errorf("exit code %d:\n%s", code, out)
@@ -93,27 +95,19 @@ func TestTakenPort(t *testing.T) {
 // TestTextLog has lines that the tools for Postfix's log can read.
 func TestTextLog(t *testing.T) {
 	up := upstream.Start(t, "RCPT /no@/ 550 5.1.1 no such user")
-	addr := freeAddr(t)
+	addr := postfix.FreeAddr(t)
 	dir := moongate.Write(t, moongate.Options{Upstream: up.Addr,
 		Config: strings.Replace(moongate.Default, `address = "127.0.0.1:0"`, `address = "`+addr+`"`, 1) + "\n[log]\nformat = \"text\"\n"})
 	out := filepath.Join(dir, "log")
 	serve(t, dir, out)
-	if !wait(func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}) {
-		t.Fatal("it does not serve")
-	}
-	s := connect(t, addr, "").greet()
-	s.must("MAIL FROM:<a@example.com>", 250)
-	s.must("RCPT TO:<no@example.org>", 550)
-	s.must("RCPT TO:<b@example.org>", 250)
-	s.must("DATA", 354)
-	s.must("Subject: x\r\nMessage-ID: <1@example.com>\r\n\r\n.", 250)
-	s.must("QUIT", 221)
+	serves(t, addr)
+	s := client.Dial(t, addr, "").Greet("client.example.com")
+	s.Must("250", "MAIL FROM:<a@example.com>")
+	s.Must("550", "RCPT TO:<no@example.org>")
+	s.Must("250", "RCPT TO:<b@example.org>")
+	s.Must("354", "DATA")
+	s.Must("250", "Subject: x\r\nMessage-ID: <1@example.com>\r\n\r\n.")
+	s.Must("221", "QUIT")
 	var log string
 	if !wait(func() bool {
 		b, _ := os.ReadFile(out)

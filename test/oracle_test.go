@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 )
@@ -50,9 +51,9 @@ func TestLikePostfix(t *testing.T) {
 	r := rand.New(rand.NewPCG(5321, 1))
 	messages, choices := 0, 0
 	for range 400 {
-		theirs, ours := connect(t, mta.Addr, ""), connect(t, p.Addr, "")
-		theirs.reply()
-		ours.reply()
+		theirs, ours := client.Dial(t, mta.Addr, ""), client.Dial(t, p.Addr, "")
+		theirs.Reply()
+		ours.Reply()
 		var said []string
 		extended := true
 		for k := range 12 {
@@ -68,8 +69,8 @@ func TestLikePostfix(t *testing.T) {
 				c = "DATA"
 			}
 			said = append(said, c)
-			want, wantText := theirs.say(c)
-			got, gotText := ours.say(c)
+			wantText, gotText := theirs.Say(c), ours.Say(c)
+			want, got := client.Code(wantText), client.Code(gotText)
 			if got/100 != want/100 {
 				if byChoice[c] != "" || !extended && strings.Contains(gotText, "Unsupported parameter") {
 					choices++ // after HELO there are no parameters: RFC 5321 4.1.1.1
@@ -84,10 +85,10 @@ func TestLikePostfix(t *testing.T) {
 			case got == 250 && strings.HasPrefix(c, "EHLO"):
 				extended = true
 			case got == 354:
-				want, _ := theirs.say(head("oracle") + "\r\n.")
-				if got, text := ours.say(head("oracle") + "\r\n."); got/100 != want/100 {
-					t.Errorf("%q: the message is answered %q, by Postfix %d", said, text, want)
-				} else if got == 250 {
+				want, got := theirs.Say(client.Head("oracle")+"\r\n."), ours.Say(client.Head("oracle")+"\r\n.")
+				if client.Code(got)/100 != client.Code(want)/100 {
+					t.Errorf("%q: the message is answered %q, by Postfix %q", said, got, want)
+				} else if strings.HasPrefix(got, "250") {
 					messages++
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 )
@@ -25,31 +26,31 @@ func TestEverySmtpdTaken(t *testing.T) {
 			t.Parallel()
 			mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}},
 				setup{upstream: `idle = "300ms"`})
-			var busy []*client
+			var busy []*client.Client
 			for i, from := range []string{another, neighbour} {
-				c := connect(t, p.Addr, from, fmt.Sprintf("busy%d.example", i))
-				c.must("250", "MAIL FROM:<a@example.com>")
-				c.must("250", "RCPT TO:<b@example.org>")
+				c := client.Dial(t, p.Addr, from).Greet(fmt.Sprintf("busy%d.example", i))
+				c.Must("250", "MAIL FROM:<a@example.com>")
+				c.Must("250", "RCPT TO:<b@example.org>")
 				busy = append(busy, c)
 			}
-			c := connect(t, p.Addr, stranger, "waits.example")
+			c := client.Dial(t, p.Addr, stranger).Greet("waits.example")
 			begin := time.Now()
-			if r := c.say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.2") {
+			if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.2") {
 				t.Errorf("with every smtpd taken: %q", r)
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > 20*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			p.WaitLog("refuse", func(l moongate.Line) bool { return l["code"] == 451.0 && l["cause"] != "" })
 
 			// The others finish and stay connected. Their smtpds become free.
 			for i, b := range busy {
-				b.must("354", "DATA")
-				b.must("250", letter(fmt.Sprintf("busy%d", i))+".")
+				b.Must("354", "DATA")
+				b.Must("250", letter(fmt.Sprintf("busy%d", i))+".")
 			}
 			deadline := time.Now().Add(patience)
 			for {
-				r := c.send("a@example.com", "b@example.org", letter("waited"))
+				r := c.Send("a@example.com", "b@example.org", letter("waited"))
 				if strings.HasPrefix(r, "250") {
 					break
 				}
@@ -58,22 +59,22 @@ func TestEverySmtpdTaken(t *testing.T) {
 				}
 				// The upstream failed more than once in a row, then it is asked once a second.
 				c.Close()
-				c = dial(t, p.Addr, stranger)
-				for r = c.reply(); !strings.HasPrefix(r, "220"); r = c.reply() {
+				c = client.Dial(t, p.Addr, stranger)
+				for r = c.Reply(); !strings.HasPrefix(r, "220"); r = c.Reply() {
 					c.Close()
 					if time.Now().After(deadline) {
 						t.Fatalf("greeted with %q", r)
 					}
-					c = dial(t, p.Addr, stranger)
+					c = client.Dial(t, p.Addr, stranger)
 				}
-				c.must("250", "EHLO waits.example")
+				c.Must("250", "EHLO waits.example")
 			}
-			c.must("221", "QUIT")
+			c.Must("221", "QUIT")
 			for i, b := range busy {
-				if r := b.send("a@example.com", "b@example.org", letter(fmt.Sprintf("again%d", i))); !strings.HasPrefix(r, "250") {
+				if r := b.Send("a@example.com", "b@example.org", letter(fmt.Sprintf("again%d", i))); !strings.HasPrefix(r, "250") {
 					t.Errorf("going on after the pause: %q", r)
 				}
-				b.must("221", "QUIT")
+				b.Must("221", "QUIT")
 			}
 			for _, m := range mta.Messages(5) {
 				who := map[string]string{"busy0": another, "again0": another, "busy1": neighbour, "again1": neighbour, "waited": stranger}
@@ -99,19 +100,19 @@ func TestIdleGivesBack(t *testing.T) {
 		}
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
-			mta, p := d.start(t, postfix.Options{}, setup{upstream: `idle = "1s"`})
-			c := connect(t, p.Addr, stranger, "idle.example")
-			for i := range 3 { // within a second: one connection
-				if r := c.send("a@example.com", "b@example.org", letter(fmt.Sprint("m", i))); !strings.HasPrefix(r, "250") {
+			mta, p := d.start(t, postfix.Options{}, setup{upstream: `idle = "5s"`})
+			c := client.Dial(t, p.Addr, stranger).Greet("idle.example")
+			for i := range 3 { // within five seconds: one connection
+				if r := c.Send("a@example.com", "b@example.org", letter(fmt.Sprint("m", i))); !strings.HasPrefix(r, "250") {
 					t.Fatalf("%q", r)
 				}
 			}
 			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=3 rcpt=3 data=3 quit=1`)
-			c.must("250", "NOOP")
-			if r := c.send("a@example.com", "b@example.org", letter("m3")); !strings.HasPrefix(r, "250") {
+			c.Must("250", "NOOP")
+			if r := c.Send("a@example.com", "b@example.org", letter("m3")); !strings.HasPrefix(r, "250") {
 				t.Fatalf("%q", r)
 			}
-			c.must("221", "QUIT")
+			c.Must("221", "QUIT")
 			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=1 rcpt=1 data=1 quit=1`) // at once
 			if got := len(mta.Messages(4)); got != 4 {
 				t.Errorf("%d messages", got)

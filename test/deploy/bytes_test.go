@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -72,13 +73,13 @@ func TestSignedMessage(t *testing.T) {
 					if d.identity == "xforward" && from == "" {
 						continue // SOURCE=LOCAL: Postfix completes it as any local client's
 					}
-					c := connect(t, p.Addr, from, "client.example.com")
+					c := client.Dial(t, p.Addr, from).Greet("client.example.com")
 					for i, message := range signed {
 						before := len(mta.Inside.Messages())
-						c.must("250", "MAIL FROM:<joe@example.com> BODY=8BITMIME SIZE="+fmt.Sprint(len(message)))
-						c.must("250", "RCPT TO:<b@example.org>")
-						c.must("354", "DATA")
-						c.must("250", stuff(message)+".")
+						c.Must("250", "MAIL FROM:<joe@example.com> BODY=8BITMIME SIZE="+fmt.Sprint(len(message)))
+						c.Must("250", "RCPT TO:<b@example.org>")
+						c.Must("354", "DATA")
+						c.Must("250", client.Stuff(message)+".")
 						raw := mta.Messages(before + 1)[before].Raw
 						top, rest := split(raw)
 						if rest != message {
@@ -96,7 +97,7 @@ func TestSignedMessage(t *testing.T) {
 							t.Errorf("%d from %q: %v %+v", i, from, err, checks)
 						}
 					}
-					c.must("221", "QUIT")
+					c.Must("221", "QUIT")
 				}
 			})
 		}
@@ -134,10 +135,10 @@ func TestUnchanged(t *testing.T) {
 		}
 		t.Run(d.String(), func(t *testing.T) {
 			mta, p := d.start(t, postfix.Options{}, setup{files: map[string]string{"scripts/10-way.lua": ways["headers"]}})
-			c := connect(t, p.Addr, stranger, "client.example.com")
+			c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
 			for name, message := range messages {
 				before := len(mta.Inside.Messages())
-				if r := c.send("a@example.com", "b@example.org", message); !strings.HasPrefix(r, "250") {
+				if r := c.Send("a@example.com", "b@example.org", message); !strings.HasPrefix(r, "250") {
 					t.Errorf("%s: %q", name, r)
 					continue
 				}

@@ -12,13 +12,18 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/netns"
 	"github.com/moongate/moongate/test/postfix"
 )
 
 func TestMain(m *testing.M) { moongate.Main(m) }
+
+// patience bounds each wait. What has a limit of its own is measured.
+const patience = time.Minute
 
 // Addresses of clients, in the network that outside makes.
 const (
@@ -50,7 +55,7 @@ func shipped(t testing.TB, name string) string {
 // piece is a shipped master.cf piece with its port replaced by a free one.
 func piece(t testing.TB, name string) (text, addr string) {
 	t.Helper()
-	text, addr = shipped(t, name), freeAddr(t)
+	text, addr = shipped(t, name), postfix.FreeAddr(t)
 	const port = "127.0.0.1:10025 inet"
 	if strings.Count(text, port) != 1 {
 		t.Fatalf("%s: where is its listener?", name)
@@ -58,7 +63,8 @@ func piece(t testing.TB, name string) (text, addr string) {
 	return strings.Replace(text, port, addr+" inet", 1), addr
 }
 
-func freeAddr(t testing.TB) string { return postfix.FreeAddr(t) }
+// letter is a message that Postfix has nothing to add to but its Received line.
+func letter(subject string) string { return client.Head(subject) + "\r\nHello.\r\n" }
 
 // A deployment is a Postfix with a shipped listener beside its stock one. Listener "" is the stock one.
 type deployment struct {

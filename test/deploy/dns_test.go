@@ -20,6 +20,7 @@ type dnsServer struct {
 	ptr  map[string][]byte
 	back map[string]net.IP
 	bad  map[string]dnsmessage.RCode
+	seen map[string]int // questions, by name
 }
 
 // silence is no answer at all.
@@ -31,7 +32,7 @@ func serveDNS(t *testing.T) *dnsServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &dnsServer{addr: conn.LocalAddr().String(), conn: conn, ptr: map[string][]byte{}, back: map[string]net.IP{}, bad: map[string]dnsmessage.RCode{}}
+	s := &dnsServer{addr: conn.LocalAddr().String(), conn: conn, ptr: map[string][]byte{}, back: map[string]net.IP{}, bad: map[string]dnsmessage.RCode{}, seen: map[string]int{}}
 	s.done.Go(s.serve)
 	t.Cleanup(func() { conn.Close(); s.done.Wait() })
 	return s
@@ -60,6 +61,13 @@ func (s *dnsServer) fail(code dnsmessage.RCode, names ...string) {
 	}
 }
 
+// asked says how often a name was asked for.
+func (s *dnsServer) asked(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[name]
+}
+
 func (s *dnsServer) serve() {
 	buf := make([]byte, 1500)
 	for {
@@ -84,6 +92,7 @@ func (s *dnsServer) answer(packet []byte) []byte {
 	defer s.mu.Unlock()
 	var data []byte
 	name := strings.ToLower(q.Name.String())
+	s.seen[name]++
 	if code, ok := s.bad[name]; ok {
 		if code == silence {
 			return nil

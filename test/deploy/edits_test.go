@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 )
@@ -24,7 +25,7 @@ func TestEditedEnvelope(t *testing.T) {
 			mta, p := d.start(t, postfix.Options{Main: map[string]string{
 				"smtpd_recipient_restrictions": "check_recipient_access inline:{ refused@example.org=REJECT, later@example.org=DEFER }",
 			}}, setup{files: map[string]string{"scripts/10-edit.lua": editScript}})
-			c := connect(t, p.Addr, stranger, "client.example.com")
+			c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
 			for _, tc := range []struct {
 				name  string // the sender's local part: what the script does
 				rcpts string // blank-separated
@@ -52,12 +53,12 @@ func TestEditedEnvelope(t *testing.T) {
 				{"optional-headers", "b", "optional-headers@example.com b"},
 			} {
 				before := len(mta.Inside.Messages())
-				c.must("250", "MAIL FROM:<"+tc.name+"@example.com>")
+				c.Must("250", "MAIL FROM:<"+tc.name+"@example.com>")
 				for _, r := range strings.Fields(tc.rcpts) {
-					c.must("250", "RCPT TO:<"+r+"@example.org>")
+					c.Must("250", "RCPT TO:<"+r+"@example.org>")
 				}
-				c.must("354", "DATA")
-				r := c.say(letter(tc.name) + ".")
+				c.Must("354", "DATA")
+				r := c.Say(letter(tc.name) + ".")
 				if len(tc.want) == 1 {
 					if !strings.HasPrefix(r, tc.want) || len(mta.Messages(before)) != before {
 						t.Errorf("%s: %q, %d delivered", tc.name, r, len(mta.Inside.Messages())-before)
@@ -90,7 +91,7 @@ func TestEditedEnvelope(t *testing.T) {
 					t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 				}
 			}
-			c.must("221", "QUIT")
+			c.Must("221", "QUIT")
 		})
 	}
 }
@@ -139,14 +140,14 @@ func TestReceivedAuto(t *testing.T) {
 		for _, rcpts := range [][]string{{"b"}, {"b", "c"}} {
 			t.Run(d.String()+", "+strings.Join(rcpts, " "), func(t *testing.T) {
 				mta, p := d.start(t, postfix.Options{}, setup{})
-				c := connect(t, p.Addr, stranger, "client.example.com")
-				c.must("250", "MAIL FROM:<a@example.com>")
+				c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
+				c.Must("250", "MAIL FROM:<a@example.com>")
 				for _, r := range rcpts {
-					c.must("250", "RCPT TO:<"+r+"@example.org>")
+					c.Must("250", "RCPT TO:<"+r+"@example.org>")
 				}
-				c.must("354", "DATA")
-				c.must("250", letter("received")+".")
-				c.must("221", "QUIT")
+				c.Must("354", "DATA")
+				c.Must("250", letter("received")+".")
+				c.Must("221", "QUIT")
 				top, _ := split(mta.Messages(1)[0].Raw)
 				audit := p.WaitLog("message", nil)
 				id, _ := audit["id"].(string)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/netns"
 	"github.com/moongate/moongate/test/upstream"
@@ -73,13 +74,13 @@ func TestHostileNames(t *testing.T) {
 			dns := serveDNS(t)
 			p := setup{top: "received = \"never\"", rest: fmt.Sprintf("[dns]\nservers = [%q]\n[limits]\nerrors = 100", dns.addr)}.start(t, identity, up.Addr)
 			talk := func(local, helo string) {
-				c := dial(t, p.Addr, local)
-				c.reply()
-				c.say("EHLO " + helo)
-				for strings.HasPrefix(c.say("NOOP"), "5") { // the rest of what was meant to be one line
+				c := client.Dial(t, p.Addr, local)
+				c.Reply()
+				c.Say("EHLO " + helo)
+				for strings.HasPrefix(c.Say("NOOP"), "5") { // the rest of what was meant to be one line
 				}
-				c.say("MAIL FROM:<a@example.com>")
-				c.say("RCPT TO:<b@example.org>")
+				c.Say("MAIL FROM:<a@example.com>")
+				c.Say("RCPT TO:<b@example.org>")
 				c.Close()
 			}
 			for _, helo := range helos {
@@ -176,8 +177,8 @@ func TestClientsOwnXCommands(t *testing.T) {
 			}
 			up := upstream.Start(t, script)
 			p := setup{listen: "127.0.0.1:0", rest: "[limits]\nerrors = 100"}.start(t, identity, up.Addr)
-			c := dial(t, p.Addr, "")
-			c.reply()
+			c := client.Dial(t, p.Addr, "")
+			c.Reply()
 			own := func() {
 				t.Helper()
 				for _, line := range []string{
@@ -185,25 +186,25 @@ func TestClientsOwnXCommands(t *testing.T) {
 					"XFORWARD ADDR=10.9.8.7 NAME=forged.example", "xForward SOURCE=LOCAL ADDR=10.9.8.7", "XFORWARD",
 					"PROXY TCP4 10.9.8.7 10.9.8.7 1 25",
 				} {
-					if r := c.say(line); !strings.HasPrefix(r, "50") {
+					if r := c.Say(line); !strings.HasPrefix(r, "50") {
 						t.Errorf("%q: %q", line, r)
 					}
 				}
 			}
 			own()
-			hello := c.must("250", "EHLO client.example.com")
+			hello := c.Must("250", "EHLO client.example.com")
 			if strings.Contains(hello, "XCLIENT") || strings.Contains(hello, "XFORWARD") {
 				t.Errorf("offered: %q", hello)
 			}
 			own()
-			c.must("250", "MAIL FROM:<a@example.com>")
+			c.Must("250", "MAIL FROM:<a@example.com>")
 			own()
-			c.must("250", "RCPT TO:<b@example.org>")
+			c.Must("250", "RCPT TO:<b@example.org>")
 			own()
-			c.must("354", "DATA")
-			c.must("250", "Subject: s\r\n\r\nXCLIENT ADDR=10.9.8.7 is text here\r\n.")
+			c.Must("354", "DATA")
+			c.Must("250", "Subject: s\r\n\r\nXCLIENT ADDR=10.9.8.7 is text here\r\n.")
 			own()
-			c.must("221", "QUIT")
+			c.Must("221", "QUIT")
 			p.Signal(syscall.SIGTERM)
 			p.Wait()
 			up.Wait(patience, func() bool { _, open := up.Conns(); return open == 0 })
@@ -221,8 +222,8 @@ func TestClientsOwnXCommands(t *testing.T) {
 	up := upstream.Start(t, "")
 	p := setup{listen: "127.0.0.1:0"}.start(t, "none", up.Addr)
 	for _, header := range []string{"PROXY TCP4 10.9.8.7 10.9.8.7 1 25", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x09\x08\x07\x0a\x09\x08\x07\x00\x01\x00\x19"} {
-		c := dial(t, p.Addr, "")
-		c.say(header)
+		c := client.Dial(t, p.Addr, "")
+		c.Say(header)
 		c.Close()
 	}
 	p.WaitLog("disconnect", nil)

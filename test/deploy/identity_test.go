@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -72,16 +73,16 @@ func TestPostfixKnowsTheClient(t *testing.T) {
 				{"127.0.0.1", p.Addr, "unknown[127.0.0.1]", "local"},
 				{stranger, p.Addr, "client.example.com[192.0.2.1]", "again.helo.example"},
 			} {
-				c := connect(t, from.dial, from.addr, from.helo)
+				c := client.Dial(t, from.dial, from.addr).Greet(from.helo)
 				for n := range 2 {
 					id := fmt.Sprintf("m%d-%d", i, n)
-					if r := c.send("a@example.com", "b@example.org", letter(id)); !strings.HasPrefix(r, "250") {
+					if r := c.Send("a@example.com", "b@example.org", letter(id)); !strings.HasPrefix(r, "250") {
 						t.Fatalf("%s: %q", id, r)
 					}
 					// Another HELO in the middle of a session is this client's from then on.
 					helo, changed := from.helo, "changed-"+strings.Trim(from.helo, "[]")
 					if n == 0 {
-						c.must("250", "EHLO "+changed)
+						c.Must("250", "EHLO "+changed)
 					} else {
 						helo = changed
 					}
@@ -97,7 +98,7 @@ func TestPostfixKnowsTheClient(t *testing.T) {
 					}
 					mta.WaitLog(`smtpd\[\d+\]: [0-9A-F]+: client=` + regexp.QuoteMeta(from.name) + `$`)
 				}
-				c.must("221", "QUIT")
+				c.Must("221", "QUIT")
 			}
 			if strings.Contains(mta.Log(), "reject") {
 				t.Error("something was refused")
@@ -129,9 +130,9 @@ func TestPostfixJudgesTheClient(t *testing.T) {
 				{another, "honest.example", "550 5.7.1 <other.example.net[192.0.2.77]>: Client host rejected: not from your address"},
 				{neighbour, "honest.example", "421 4.7.0 <unknown[203.0.113.5]>: Client host rejected: go away"},
 			} {
-				c := connect(t, p.Addr, tc.from, tc.helo)
-				c.must("250", "MAIL FROM:<a@example.com>")
-				if r := c.say("RCPT TO:<b@example.org>"); r != tc.want {
+				c := client.Dial(t, p.Addr, tc.from).Greet(tc.helo)
+				c.Must("250", "MAIL FROM:<a@example.com>")
+				if r := c.Say("RCPT TO:<b@example.org>"); r != tc.want {
 					t.Errorf("%s, %s: %q, want %q", tc.from, tc.helo, r, tc.want)
 				}
 				c.Close()
@@ -146,14 +147,14 @@ func TestPostfixJudgesTheClient(t *testing.T) {
 				{another, "honest.example", "5"},
 				{stranger, "liar.example", "554 5.7.1 <liar.example>: Helo command rejected: Access denied"},
 			} {
-				c := connect(t, p.Addr, tc.from, tc.helo)
-				if r := c.say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, tc.want) {
+				c := client.Dial(t, p.Addr, tc.from).Greet(tc.helo)
+				if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, tc.want) {
 					t.Errorf("%s, %s: %q, want %q", tc.from, tc.helo, r, tc.want)
 				}
 				c.Close()
 			}
-			c := connect(t, p.Addr, stranger, "honest.example")
-			if r := c.send("a@example.com", "b@example.org", letter("honest")); !strings.HasPrefix(r, "250") {
+			c := client.Dial(t, p.Addr, stranger).Greet("honest.example")
+			if r := c.Send("a@example.com", "b@example.org", letter("honest")); !strings.HasPrefix(r, "250") {
 				t.Errorf("honest: %q", r)
 			}
 			if got := len(mta.Messages(1)); got != 1 {
@@ -171,13 +172,13 @@ func TestPooledIdentity(t *testing.T) {
 	}
 	d := deployment{"xforward", "xforward.master.cf"}
 	mta, p := d.start(t, postfix.Options{}, setup{upstream: "max_connections = 2"})
-	clients := map[string]*client{}
+	clients := map[string]*client.Client{}
 	for i, from := range []string{stranger, another, stranger, neighbour, another, neighbour, stranger} {
 		if clients[from] == nil {
-			clients[from] = connect(t, p.Addr, from, "helo-of-"+from+".example")
+			clients[from] = client.Dial(t, p.Addr, from).Greet("helo-of-" + from + ".example")
 		}
 		id := fmt.Sprintf("m%d", i)
-		if r := clients[from].send("a@example.com", "b@example.org", letter(id)); !strings.HasPrefix(r, "250") {
+		if r := clients[from].Send("a@example.com", "b@example.org", letter(id)); !strings.HasPrefix(r, "250") {
 			t.Fatalf("%s: %q", id, r)
 		}
 		mta.Messages(i + 1)
@@ -189,7 +190,7 @@ func TestPooledIdentity(t *testing.T) {
 		}
 	}
 	for _, c := range clients {
-		c.must("221", "QUIT")
+		c.Must("221", "QUIT")
 	}
 	// At most the probe of each of the first sessions, and the two connections.
 	if n := len(regexp.MustCompile(`behind-moongate/smtpd\[\d+\]: connect from`).FindAllString(mta.Log(), -1)); n > 4 {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 )
@@ -93,16 +94,16 @@ func rejects(t *testing.T, mta *postfix.Postfix, addr string) {
 		t.Fatalf("what does a client see? %q", seen)
 	}
 	reply := regexp.MustCompile("^" + regexp.MustCompile(`\\\(id [0-9A-Z]+\\\.1\\\)`).ReplaceAllString(regexp.QuoteMeta(seen[1]), `\(id [0-9A-Z.]+\)`) + "$")
-	c := connect(t, addr, stranger, "client.example.com")
-	c.must("250", "MAIL FROM:<a@spam.example>")
-	if r := c.say(seen[0]); !reply.MatchString(r) {
+	c := client.Dial(t, addr, stranger).Greet("client.example.com")
+	c.Must("250", "MAIL FROM:<a@spam.example>")
+	if r := c.Say(seen[0]); !reply.MatchString(r) {
 		t.Errorf("%s: %q, the page shows %q", seen[0], r, seen[1])
 	}
-	c.must("250", "RSET")
-	if r := c.send("a@example.com", "bob@example.org", letter("honest")); !strings.HasPrefix(r, "250") {
+	c.Must("250", "RSET")
+	if r := c.Send("a@example.com", "bob@example.org", letter("honest")); !strings.HasPrefix(r, "250") {
 		t.Errorf("an honest message: %q", r)
 	}
-	c.must("221", "QUIT")
+	c.Must("221", "QUIT")
 	if got := len(mta.Messages(1)); got != 1 {
 		t.Errorf("%d messages", got)
 	}
@@ -140,7 +141,7 @@ func TestPageMilter(t *testing.T) {
 	if outside(t) {
 		return
 	}
-	addr := freeAddr(t)
+	addr := postfix.FreeAddr(t)
 	config := swap(t, page(t, "As a milter", "toml")[0], "127.0.0.1:7357", addr)
 	moongate.Start(t, moongate.Options{Config: config, Files: firstRule(t)})
 	mta := postfix.Start(t, postfix.Options{Main: parameters(swap(t, shipped(t, "milter.main.cf"), "127.0.0.1:7357", addr))})
@@ -159,9 +160,9 @@ func TestPageMilter(t *testing.T) {
 // TestMilterAway: with the shipped main.cf a Postfix whose milter is away keeps the mail with its
 // sender.
 func TestMilterAway(t *testing.T) {
-	mta := postfix.Start(t, postfix.Options{Main: parameters(swap(t, shipped(t, "milter.main.cf"), "127.0.0.1:7357", freeAddr(t)))})
-	c := connect(t, mta.Addr, "", "client.example.com")
-	if r := c.send("a@example.com", "b@example.org", letter("away")); !strings.HasPrefix(r, "451 4.7.1") {
+	mta := postfix.Start(t, postfix.Options{Main: parameters(swap(t, shipped(t, "milter.main.cf"), "127.0.0.1:7357", postfix.FreeAddr(t)))})
+	c := client.Dial(t, mta.Addr, "").Greet("client.example.com")
+	if r := c.Send("a@example.com", "b@example.org", letter("away")); !strings.HasPrefix(r, "451 4.7.1") {
 		t.Errorf("%q", r)
 	}
 	c.Close()
@@ -186,26 +187,26 @@ func TestPageFilter(t *testing.T) {
 	if outside(t) {
 		return
 	}
-	front, door, behind := freeAddr(t), freeAddr(t), freeAddr(t)
+	front, door, behind := postfix.FreeAddr(t), postfix.FreeAddr(t), postfix.FreeAddr(t)
 	master := swap(t, shipped(t, pieceOf(t, "As a before-queue filter")), "\nsmtp inet", "\n"+front+" inet", "127.0.0.1:10024", door, "127.0.0.1:10025", behind)
 	mta := postfix.Start(t, postfix.Options{Master: []string{master}, Main: map[string]string{"smtputf8_enable": "yes"}})
 	config := swap(t, page(t, "As a before-queue filter", "toml")[0], "127.0.0.1:10024", door, "127.0.0.1:10025", behind)
 	p := moongate.Start(t, moongate.Options{Config: config, Files: firstRule(t)})
-	c := connect(t, front, stranger, "client.example.com")
-	c.must("250", "MAIL FROM:<a@example.com>")
-	c.must("250", "RCPT TO:<bob@example.org>")
-	c.must("354", "DATA")
-	c.must("250", letter("honest")+".")
+	c := client.Dial(t, front, stranger).Greet("client.example.com")
+	c.Must("250", "MAIL FROM:<a@example.com>")
+	c.Must("250", "RCPT TO:<bob@example.org>")
+	c.Must("354", "DATA")
+	c.Must("250", letter("honest")+".")
 	mta.Messages(1)
 	mta.WaitLog(`behind-moongate/smtpd\[\d+\]: [0-9A-F]+: .*orig_client=unknown\[192\.0\.2\.1\]`)
 	p.WaitLog("message", func(l moongate.Line) bool {
 		return l["client"] == "unknown[192.0.2.1]" && l["helo"] == "client.example.com" && l["verdict"] == "accepted"
 	})
-	c.must("250", "MAIL FROM:<a@spam.example>")
-	if r := c.say("RCPT TO:<bob@example.org>"); !strings.HasPrefix(r, "550 5.7.1 Not from there") {
+	c.Must("250", "MAIL FROM:<a@spam.example>")
+	if r := c.Say("RCPT TO:<bob@example.org>"); !strings.HasPrefix(r, "550 5.7.1 Not from there") {
 		t.Errorf("%q", r)
 	}
-	c.must("221", "QUIT")
+	c.Must("221", "QUIT")
 
 	offer(t, front, stranger)
 	// Whoever reaches moongate's port, past Postfix, is a stranger, too.
@@ -229,7 +230,7 @@ func TestPieces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := postfix.Options{}
 			if strings.HasSuffix(name, ".master.cf") {
-				o.Master = []string{regexp.MustCompile(`127\.0\.0\.1:1002[45] inet|(?m)^smtp inet`).ReplaceAllStringFunc(shipped(t, name), func(string) string { return freeAddr(t) + " inet" })}
+				o.Master = []string{regexp.MustCompile(`127\.0\.0\.1:1002[45] inet|(?m)^smtp inet`).ReplaceAllStringFunc(shipped(t, name), func(string) string { return postfix.FreeAddr(t) + " inet" })}
 			} else {
 				o.Main = parameters(shipped(t, name))
 			}

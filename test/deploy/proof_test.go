@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 	"github.com/moongate/moongate/test/upstream"
@@ -36,18 +37,18 @@ func TestWrongListener(t *testing.T) {
 			t.Parallel()
 			mta, p := d.start(t, postfix.Options{}, setup{})
 			for _, from := range []string{stranger, ""} {
-				c := dial(t, p.Addr, from)
-				if r := c.reply(); tc.because == "" && from == "" && strings.HasPrefix(r, "421 4.3.2") {
+				c := client.Dial(t, p.Addr, from)
+				if r := c.Reply(); tc.because == "" && from == "" && strings.HasPrefix(r, "421 4.3.2") {
 					continue // it has been silent too often by now
 				}
-				c.must("250", "EHLO client.example.com")
-				if r := c.say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.") {
+				c.Must("250", "EHLO client.example.com")
+				if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.") {
 					t.Errorf("MAIL from %q: %q", from, r)
 				}
-				if r := c.say("RCPT TO:<b@example.org>"); !strings.HasPrefix(r, "503") {
+				if r := c.Say("RCPT TO:<b@example.org>"); !strings.HasPrefix(r, "503") {
 					t.Errorf("RCPT: %q", r)
 				}
-				c.must("221", "QUIT")
+				c.Must("221", "QUIT")
 			}
 			mta.Settle()
 			if in, out := len(mta.Inside.Messages()), len(mta.Outside.Messages()); in+out > 0 {
@@ -110,13 +111,13 @@ func TestUnprovenIdentity(t *testing.T) {
 		t.Run(tc.identity+", "+tc.name, func(t *testing.T) {
 			up := upstream.Start(t, tc.script)
 			p := setup{listen: "127.0.0.1:0"}.start(t, tc.identity, up.Addr)
-			c := connect(t, p.Addr, "", "client.example.com")
-			if r := c.say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, tc.want) {
+			c := client.Dial(t, p.Addr, "").Greet("client.example.com")
+			if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, tc.want) {
 				t.Errorf("MAIL: %q, want %q", r, tc.want)
 			}
 			if tc.want[0] != '4' || !strings.HasPrefix(tc.want, "421") {
-				c.say("RCPT TO:<b@example.org>")
-				c.say("QUIT")
+				c.Say("RCPT TO:<b@example.org>")
+				c.Say("QUIT")
 			}
 			p.WaitLog("refuse", func(l moongate.Line) bool {
 				cause, _ := l["cause"].(string)
@@ -139,8 +140,8 @@ func TestBackAfterMending(t *testing.T) {
 	p := setup{listen: "127.0.0.1:0"}.start(t, "xclient", up.Addr)
 	deadline := time.Now().Add(patience)
 	for {
-		c := connect(t, p.Addr, "", "client.example.com")
-		r := c.send("a@example.com", "b@example.org", letter("mended"))
+		c := client.Dial(t, p.Addr, "").Greet("client.example.com")
+		r := c.Send("a@example.com", "b@example.org", letter("mended"))
 		if strings.HasPrefix(r, "250") {
 			break
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -60,30 +61,30 @@ var forms = []string{
 func offer(t *testing.T, addr, from string) map[string]string {
 	t.Helper()
 	replies := map[string]string{}
-	var c *client
+	var c *client.Client
 	for i, form := range forms {
 		if i%4 == 0 { // a session with many errors is slowed down, and then shown the door
 			if c != nil {
-				c.say("QUIT")
+				c.Say("QUIT")
 				c.Close()
 			}
-			c = connect(t, addr, from, "client.example.com")
+			c = client.Dial(t, addr, from).Greet("client.example.com")
 		}
 		mail := "MAIL FROM:" + []string{"<a@example.com>", "<>", "<b@example.org>", "<victim@ext.example>"}[i%4]
 		if strings.IndexFunc(form, func(r rune) bool { return r > 126 }) >= 0 {
 			mail += " SMTPUTF8"
 		}
-		c.must("250", mail)
-		reply := c.say("RCPT TO:" + form)
+		c.Must("250", mail)
+		reply := c.Say("RCPT TO:" + form)
 		replies[form] = reply
 		if strings.HasPrefix(reply, "250") {
-			c.must("354", "DATA")
-			c.say(letter("relay") + ".") // whatever becomes of it
+			c.Must("354", "DATA")
+			c.Say(letter("relay") + ".") // whatever becomes of it
 			continue
 		}
-		c.must("250", "RSET")
+		c.Must("250", "RSET")
 	}
-	c.say("QUIT")
+	c.Say("QUIT")
 	c.Close()
 	return replies
 }
@@ -129,14 +130,14 @@ func TestNoOpenRelay(t *testing.T) {
 			// An honest client's mail passes, wherever it comes from.
 			inside, sent := len(mta.Inside.Messages()), 0
 			for _, from := range []string{stranger, neighbour, ""} {
-				c := connect(t, p.Addr, from, "client.example.com")
+				c := client.Dial(t, p.Addr, from).Greet("client.example.com")
 				for _, rcpt := range []string{"b@example.org", "B.c+d@EXAMPLE.org", "postmaster", `"x y"@example.org`} {
-					r := c.send("a@example.com", rcpt, letter("honest"))
+					r := c.Send("a@example.com", rcpt, letter("honest"))
 					if rcpt == `"x y"@example.org` && from == stranger && !tc.knows() {
 						if !strings.HasPrefix(r, "550 5.7.1") { // the guard is strict
 							t.Errorf("%s from %s: %q", rcpt, from, r)
 						}
-						c.say("RSET")
+						c.Say("RSET")
 						continue
 					}
 					if !strings.HasPrefix(r, "250") {
@@ -144,7 +145,7 @@ func TestNoOpenRelay(t *testing.T) {
 					}
 					sent++
 				}
-				c.must("221", "QUIT")
+				c.Must("221", "QUIT")
 			}
 			if got := len(mta.Messages(inside+sent)) - inside; got != sent {
 				t.Errorf("%d messages arrived, %d were sent", got, sent)
@@ -152,12 +153,12 @@ func TestNoOpenRelay(t *testing.T) {
 
 			// Who may send out can, and nobody else.
 			for _, from := range []string{"", neighbour} {
-				c := connect(t, p.Addr, from, "client.example.com")
-				r := c.send("b@example.org", "friend@ext.example", letter("out"))
+				c := client.Dial(t, p.Addr, from).Greet("client.example.com")
+				r := c.Send("b@example.org", "friend@ext.example", letter("out"))
 				if may := slices.Contains(tc.out, from); strings.HasPrefix(r, "250") != may {
 					t.Errorf("out from %q: %q, want it to pass: %v", from, r, may)
 				}
-				c.say("QUIT")
+				c.Say("QUIT")
 			}
 			mta.Settle()
 			if got := len(mta.Outside.Messages()); got != len(tc.out) {

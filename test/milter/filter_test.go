@@ -18,6 +18,7 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
 )
@@ -71,14 +72,14 @@ on.message("tag", function(msg)
   msg:set_header("Subject", "[tagged]  " .. msg:header("Subject"))
   msg:insert_header("X-Policy", "was here")
 end)`}})
-	c := dial(t, gate.Addr)
-	c.reply()
+	c := client.Dial(t, gate.Addr, "")
+	c.Reply()
 	send := func(from string) string {
-		c.want("250", "MAIL FROM:<"+from+">")
-		c.want("250", "RCPT TO:<b@example.org>")
-		return c.data("From: a@example.net\r\nTo: b@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.net>\r\nSubject:  two  blanks\r\n\tfold \xe4\r\n\r\nBody  \r\n..\r\n..x\r\n\r\n")
+		c.Must("250", "MAIL FROM:<"+from+">")
+		c.Must("250", "RCPT TO:<b@example.org>")
+		return data(c, "From: a@example.net\r\nTo: b@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.net>\r\nSubject:  two  blanks\r\n\tfold \xe4\r\n\r\nBody  \r\n..\r\n..x\r\n\r\n")
 	}
-	c.want("250", "EHLO client.example")
+	c.Must("250", "EHLO client.example")
 	for range 2 {
 		if r := send("a@example.net"); !strings.HasPrefix(r, "250") {
 			t.Fatalf("message: %q", r)
@@ -96,6 +97,6 @@ end)`}})
 		t.Errorf("audit line: %s", audit)
 	}
 	stop()
-	c.want("451 4.7.1", "MAIL FROM:<a@example.net>")
-	c.want("221", "QUIT")
+	c.Must("451 4.7.1", "MAIL FROM:<a@example.net>")
+	c.Must("221", "QUIT")
 }

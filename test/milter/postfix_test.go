@@ -2,7 +2,6 @@
 package milter_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -63,71 +63,12 @@ func serve(t testing.TB) *policyServer {
 	return p
 }
 
-// A client speaks SMTP and keeps a transcript.
-type client struct {
-	t *testing.T
-	c net.Conn
-	r *bufio.Reader
-	b strings.Builder
-}
-
-func dial(t *testing.T, addr string) *client {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SetDeadline(time.Now().Add(60 * time.Second))
-	cl := &client{t: t, c: c, r: bufio.NewReader(c)}
-	t.Cleanup(func() {
-		c.Close()
-		if t.Failed() {
-			t.Logf("transcript:\n%s", cl.b.String())
-		}
-	})
-	return cl
-}
-
-// reply reads one reply; its lines are joined by "|".
-func (c *client) reply() string {
-	c.t.Helper()
-	var lines []string
-	for {
-		line, err := c.r.ReadString('\n')
-		if err != nil {
-			c.t.Fatalf("read: %v", err)
-		}
-		c.b.WriteString("< " + line)
-		line = strings.TrimRight(line, "\r\n")
-		lines = append(lines, line)
-		if len(line) < 4 || line[3] == ' ' {
-			return strings.Join(lines, "|")
-		}
-	}
-}
-
-func (c *client) say(line string) string {
-	c.t.Helper()
-	c.b.WriteString("> " + line + "\n")
-	fmt.Fprintf(c.c, "%s\r\n", line)
-	return c.reply()
-}
-
-func (c *client) want(prefix, line string) {
-	c.t.Helper()
-	if got := c.say(line); !strings.HasPrefix(got, prefix) {
-		c.t.Errorf("%s: got %q, want %q", line, got, prefix)
-	}
-}
-
 // data sends a message after the 354.
-func (c *client) data(msg string) string {
-	c.t.Helper()
-	if got := c.say("DATA"); !strings.HasPrefix(got, "354") {
+func data(c *client.Client, msg string) string {
+	if got := c.Say("DATA"); !strings.HasPrefix(got, "354") {
 		return got
 	}
-	fmt.Fprint(c.c, msg+".\r\n")
-	return c.reply()
+	return c.Say(msg + ".")
 }
 
 const mail = "From: a@example.net\r\nTo: b@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.net>\r\n" +
@@ -173,25 +114,23 @@ func TestSessionFromPostfix(t *testing.T) {
 	}
 	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
 	p.use(rules...) // not for the connection by which Start sees that Postfix is up
-	c := dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO one.example")
-	c.want("250", "MAIL FROM:<a@example.net> SIZE=300 BODY=8BITMIME")
-	c.want("550-5.7.1 100% unknown|550 5.7.1 second line", "RCPT TO:<bad@example.org>")
-	c.want("250", `RCPT TO:<"a b"@example.org> NOTIFY=NEVER`)
-	if r := c.data("X-N: 1\r\n" + mail); !strings.HasPrefix(r, "250") {
+	c := client.Dial(t, mta.Addr, "").Greet("one.example")
+	c.Must("250", "MAIL FROM:<a@example.net> SIZE=300 BODY=8BITMIME")
+	c.Must("550-5.7.1 100% unknown\n550 5.7.1 second line", "RCPT TO:<bad@example.org>")
+	c.Must("250", `RCPT TO:<"a b"@example.org> NOTIFY=NEVER`)
+	if r := data(c, "X-N: 1\r\n"+mail); !strings.HasPrefix(r, "250") {
 		t.Errorf("first message: %q", r)
 	}
-	c.want("250", "MAIL FROM:<>")
-	c.want("250", "RSET")
-	c.want("250", "EHLO two.example")
-	c.want("250", "MAIL FROM:<b@example.net>")
-	c.want("250", "RCPT TO:<b@example.org>")
-	if r := c.data("X-N: 2\r\n" + mail); !strings.HasPrefix(r, "250") {
+	c.Must("250", "MAIL FROM:<>")
+	c.Must("250", "RSET")
+	c.Must("250", "EHLO two.example")
+	c.Must("250", "MAIL FROM:<b@example.net>")
+	c.Must("250", "RCPT TO:<b@example.org>")
+	if r := data(c, "X-N: 2\r\n"+mail); !strings.HasPrefix(r, "250") {
 		t.Errorf("second message: %q", r)
 	}
-	c.want("500", "WIZ ard")
-	c.want("221", "QUIT")
+	c.Must("500", "WIZ ard")
+	c.Must("221", "QUIT")
 	mta.Messages(2)
 	first := " 127.0.0.1 one.example <a@example.net> SIZE=300 BODY=8BITMIME"
 	second := " 127.0.0.1 two.example <b@example.net>"
@@ -265,16 +204,14 @@ func TestEditsThroughPostfix(t *testing.T) {
 				return policy.Verdict{}, nil
 			}))
 			mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
-			c := dial(t, mta.Addr)
-			c.reply()
-			c.want("250", "EHLO one.example")
-			c.want("250", "MAIL FROM:<a@example.net>")
-			c.want("250", "RCPT TO:<b@example.org>")
-			c.want("250", "RCPT TO:<c@example.org>")
-			if r := c.data(mail); !strings.HasPrefix(r, "250") {
+			c := client.Dial(t, mta.Addr, "").Greet("one.example")
+			c.Must("250", "MAIL FROM:<a@example.net>")
+			c.Must("250", "RCPT TO:<b@example.org>")
+			c.Must("250", "RCPT TO:<c@example.org>")
+			if r := data(c, mail); !strings.HasPrefix(r, "250") {
 				t.Fatalf("message: %q", r)
 			}
-			c.want("221", "QUIT")
+			c.Must("221", "QUIT")
 			msgs := mta.Messages(1)
 			from, _, _ := strings.Cut(msgs[0].From, " ")
 			got := from
@@ -339,26 +276,25 @@ func TestMatrixThroughPostfix(t *testing.T) {
 		p.use(policytest.Always(tc.hook, tc.v))
 		held := strings.Count(mta.Log(), "milter triggers HOLD action")
 		before := len(mta.Inside.Messages())
-		c := dial(t, mta.Addr)
+		c := client.Dial(t, mta.Addr, "")
 		check := func(command, got string) (goOn bool) {
 			want := tc.want[command]
 			if want == "" && command == "WIZ" {
 				want = "500 "
 			}
-			if want == "" && (got[0] == '2' || got[0] == '3') || want != "" && strings.HasPrefix(got, want) {
+			if want == "" && (strings.HasPrefix(got, "2") || strings.HasPrefix(got, "3")) || want != "" && strings.HasPrefix(got, want) {
 				return want == ""
 			}
 			t.Errorf("%s: the client hears %q to %s, want %q", name, got, command, want)
 			return false
 		}
-		check("banner", c.reply())
-		check("EHLO", c.say("EHLO one.example"))
-		check("WIZ", c.say("WIZ"))
-		if check("MAIL", c.say("MAIL FROM:<a@example.net>")) && check("RCPT", c.say("RCPT TO:<b@example.org>")) && check("DATA", c.say("DATA")) {
-			fmt.Fprint(c.c, mail+".\r\n")
-			check(".", c.reply())
+		check("banner", c.Reply())
+		check("EHLO", c.Say("EHLO one.example"))
+		check("WIZ", c.Say("WIZ"))
+		if check("MAIL", c.Say("MAIL FROM:<a@example.net>")) && check("RCPT", c.Say("RCPT TO:<b@example.org>")) && check("DATA", c.Say("DATA")) {
+			check(".", c.Say(mail+"."))
 		}
-		c.say("QUIT")
+		c.Say("QUIT")
 		if tc.v.Action == policy.Quarantine {
 			mta.WaitLog("milter triggers HOLD action")
 			if n := strings.Count(mta.Log(), "milter triggers HOLD action"); n != held+1 {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -183,19 +184,17 @@ func TestSendmail(t *testing.T) {
 		}))
 	}
 	p.use(rules...) // not for the connection by which sendmail sees that it is up
-	c := dial(t, addr)
-	c.reply()
-	c.want("250", "EHLO client.example")
+	c := client.Dial(t, addr, "").Greet("client.example")
 	for range 2 {
-		c.want("250", "MAIL FROM:<a@example.net> SIZE=300 BODY=8BITMIME")
-		c.want("550 5.7.1 <bad@example.org>... 100% unknown", "RCPT TO:<bad@example.org>")
-		c.want("250", "RCPT TO:<drop@example.org>")
-		c.want("250", "RCPT TO:<b@example.org>")
-		if r := c.data(mail); !strings.HasPrefix(r, "250") {
+		c.Must("250", "MAIL FROM:<a@example.net> SIZE=300 BODY=8BITMIME")
+		c.Must("550 5.7.1 <bad@example.org>... 100% unknown", "RCPT TO:<bad@example.org>")
+		c.Must("250", "RCPT TO:<drop@example.org>")
+		c.Must("250", "RCPT TO:<b@example.org>")
+		if r := data(c, mail); !strings.HasPrefix(r, "250") {
 			t.Fatalf("message: %q", r)
 		}
 	}
-	c.want("221", "QUIT")
+	c.Must("221", "QUIT")
 	for n, m := range mta.Messages(2) {
 		wanted := <-want
 		// Sendmail's own Received is on top of all.

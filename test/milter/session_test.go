@@ -1,7 +1,6 @@
 package milter_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -22,6 +21,7 @@ import (
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
+	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
 )
 
@@ -63,19 +63,17 @@ func TestXClientFromPostfix(t *testing.T) {
 	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, XClient: true, Main: map[string]string{"inet_protocols": "all"}})
 	var n notes
 	p.use(n.rules(policy.Connect, policy.Mail)...)
-	c := dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO proxy.example")
-	c.want("220", "XCLIENT NAME=client.example ADDR=192.0.2.9 PORT=2525")
-	c.want("250", "EHLO client.example")
-	c.want("250", "MAIL FROM:<a@example.net>")
-	c.want("221", "QUIT")
-	c = dial(t, mta.Addr) // one session may do so once
-	c.reply()
-	c.want("220", "XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::9")
-	c.want("250", "HELO six.example")
-	c.want("250", "MAIL FROM:<a@example.net>")
-	c.want("221", "QUIT")
+	c := client.Dial(t, mta.Addr, "").Greet("proxy.example")
+	c.Must("220", "XCLIENT NAME=client.example ADDR=192.0.2.9 PORT=2525")
+	c.Must("250", "EHLO client.example")
+	c.Must("250", "MAIL FROM:<a@example.net>")
+	c.Must("221", "QUIT")
+	c = client.Dial(t, mta.Addr, "") // one session may do so once
+	c.Reply()
+	c.Must("220", "XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::9")
+	c.Must("250", "HELO six.example")
+	c.Must("250", "MAIL FROM:<a@example.net>")
+	c.Must("221", "QUIT")
 	n.want(t, "connect unknown[127.0.0.1] ", "connect client.example[192.0.2.9] ", "mail client.example[192.0.2.9] client.example",
 		"connect unknown[127.0.0.1] ", "connect unknown[2001:db8::9] ", "mail unknown[2001:db8::9] six.example")
 }
@@ -89,15 +87,11 @@ func TestStartTLSFromPostfix(t *testing.T) {
 	}})
 	var n notes
 	p.use(n.rules(policy.Helo, policy.Mail)...)
-	c := dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO one.example")
-	c.want("220", "STARTTLS")
-	secure := tls.Client(c.c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // our own certificate
-	c.c, c.r = secure, bufio.NewReader(secure)
-	c.want("250", "EHLO two.example")
-	c.want("250", "MAIL FROM:<a@example.net>")
-	c.want("221", "QUIT")
+	c := client.Dial(t, mta.Addr, "").Greet("one.example")
+	c.StartTLS(tls.VersionTLS12)
+	c.Must("250", "EHLO two.example")
+	c.Must("250", "MAIL FROM:<a@example.net>")
+	c.Must("221", "QUIT")
 	n.want(t, "helo unknown[127.0.0.1] one.example", "helo unknown[127.0.0.1] two.example TLSv1.2", "mail unknown[127.0.0.1] two.example TLSv1.2")
 }
 
@@ -154,26 +148,20 @@ func TestUnixSocketFromPostfix(t *testing.T) {
 	}
 	srv, _, done := serveOn()
 	mta := postfix.Start(t, postfix.Options{Milters: []string{"unix:" + dir + "/s"}})
-	c := dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO one.example")
-	c.want("250", "MAIL FROM:<a@example.net>")
-	c.want("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	c := client.Dial(t, mta.Addr, "").Greet("one.example")
+	c.Must("250", "MAIL FROM:<a@example.net>")
+	c.Must("550 5.7.1 not here", "RCPT TO:<b@example.org>")
 	srv.Close()
 	<-done
-	c.want("451 4.7.1", "RCPT TO:<b@example.org>")
-	c = dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO one.example")
-	c.want("451 4.7.1", "MAIL FROM:<a@example.net>")
+	c.Must("451 4.7.1", "RCPT TO:<b@example.org>")
+	c = client.Dial(t, mta.Addr, "").Greet("one.example")
+	c.Must("451 4.7.1", "MAIL FROM:<a@example.net>")
 
 	srv, _, done = serveOn()
-	c = dial(t, mta.Addr)
-	c.reply()
-	c.want("250", "EHLO one.example")
-	c.want("250", "MAIL FROM:<a@example.net>")
-	c.want("550 5.7.1 not here", "RCPT TO:<b@example.org>")
-	c.want("221", "QUIT")
+	c = client.Dial(t, mta.Addr, "").Greet("one.example")
+	c.Must("250", "MAIL FROM:<a@example.net>")
+	c.Must("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	c.Must("221", "QUIT")
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
