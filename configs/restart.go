@@ -17,7 +17,6 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Milter == next.Milter, "milter")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
-	changed(slices.Equal(c.DNS.Servers, next.DNS.Servers), "dns.servers")
 	changed(c.Log.Format == next.Log.Format, "log.format")
 	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
 	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")

@@ -39,10 +39,10 @@ const refusing = `on.mail(function(msg) return reject("no") end)`
 
 // startHouse runs a house in a directory of its own, until the function it
 // returns is called. Its upstreams are up.sock and other.sock.
-func startHouse(t *testing.T, policy string) (h *house, dir string, end func()) {
+func startHouse(t *testing.T, config, policy string) (h *house, dir string, end func()) {
 	t.Helper()
 	dir = t.TempDir()
-	save(t, dir, "moongate.toml", houseConfig)
+	save(t, dir, "moongate.toml", config)
 	save(t, dir, "10.lua", policy)
 	cfg, problems := configs.Load(filepath.Join(dir, "moongate.toml"))
 	if len(problems) > 0 {
@@ -86,7 +86,7 @@ func save(t *testing.T, dir, name, text string) {
 // nothing behind.
 func TestHouseLeavesNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	h, dir, end := startHouse(t, refusing)
+	h, dir, end := startHouse(t, houseConfig, refusing)
 	var clients sync.WaitGroup
 	for range 8 {
 		clients.Go(func() {
@@ -111,7 +111,7 @@ func TestHouseLeavesNothing(t *testing.T) {
 // once the house is draining.
 func TestReloadsTakeTurns(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	h, dir, end := startHouse(t, `on.connect(function(conn) end)`)
+	h, dir, end := startHouse(t, houseConfig, `on.connect(function(conn) end)`)
 	told := signals{make(chan os.Signal, 1), make(chan os.Signal, 2)}
 	lived := make(chan error, 1)
 	go func() { lived <- h.live(t.Context(), filepath.Join(dir, "moongate.toml"), told, nil) }()

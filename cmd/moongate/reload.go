@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/admin"
@@ -146,6 +147,9 @@ func (h *house) use(next *configs.Config) {
 	}
 	h.milter.Use(h.env(next, policy.Milter))
 	h.out.Level.SetLevel(level(next))
+	if !slices.Equal(running.DNS.Servers, next.DNS.Servers) {
+		h.world.Use(next.DNS.Servers)
+	}
 	h.cfg.Store(next)
 	if running.Policy.Scripts != next.Policy.Scripts {
 		h.watch()

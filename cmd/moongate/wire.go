@@ -10,7 +10,6 @@ import (
 	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/admin"
 	"github.com/moongate/moongate/internal/logsink"
-	"github.com/moongate/moongate/internal/lookup"
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
@@ -29,7 +28,7 @@ type rooms struct {
 	milter       *milter.Server
 	admin        *admin.Server
 	engine       *script.Engine
-	world        *lookup.World
+	world        *world
 	keeper       policy.Keeper // nil without [quarantine]
 	spool        *message.Pool
 	counts       *policy.Metrics
@@ -57,7 +56,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 
 	store := state.New(storeBytes)
 	h.background = append(h.background, shrink, func(ctx context.Context) { sweep(ctx, store) })
-	h.world = lookup.New(lookup.Options{Servers: addresses(cfg.DNS.Servers), Store: store, Log: log.Named("lookup"), Metrics: h.registry})
+	h.world = newWorld(cfg.DNS.Servers, store, log.Named("lookup"), h.registry)
 	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
 	keeper, err := drawer(cfg)
 	if err != nil {
