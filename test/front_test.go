@@ -7,10 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -179,25 +177,7 @@ func TestLogReader(t *testing.T) {
 			dir := moongate.Write(t, moongate.Options{Upstream: up.Addr,
 				Config: strings.Replace(moongate.Default, "127.0.0.1:0", addr, 1)})
 			r, w := pipe(t)
-			cmd := exec.Command(moongate.Binary(t, true), "serve", "-c", dir+"/moongate.toml")
-			cmd.Stderr = w
-			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			w.Close()
-			defer func() {
-				cmd.Process.Signal(syscall.SIGTERM)
-				done := make(chan struct{})
-				go func() { cmd.Wait(); close(done) }()
-				select {
-				case <-done:
-				case <-time.After(patience):
-					t.Error("it does not end")
-					cmd.Process.Kill()
-					<-done
-				}
-			}()
+			serve(t, dir, w)
 			if how == "is gone" {
 				r.Close()
 			} else {

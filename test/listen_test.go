@@ -99,7 +99,11 @@ func TestTextLog(t *testing.T) {
 	dir := moongate.Write(t, moongate.Options{Upstream: up.Addr,
 		Config: strings.Replace(moongate.Default, `address = "127.0.0.1:0"`, `address = "`+addr+`"`, 1) + "\n[log]\nformat = \"text\"\n"})
 	out := filepath.Join(dir, "log")
-	serve(t, dir, out)
+	f, err := os.Create(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, dir, f)
 	serves(t, addr)
 	s := client.Dial(t, addr, "").Greet("client.example.com")
 	s.Must("250", "MAIL FROM:<a@example.com>")

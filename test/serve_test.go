@@ -37,25 +37,23 @@ func serves(t testing.TB, addr string) {
 	}
 }
 
-// serve runs `moongate serve` with its log in a file until the test ends, for tests that do without the
-// help of package moongate.
-func serve(t testing.TB, dir, log string) {
+// serve runs `moongate serve` with its log in a file, which it closes here, until the test ends, for
+// tests that do without the help of package moongate.
+func serve(t testing.TB, dir string, log *os.File) {
 	t.Helper()
-	f, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command(moongate.Binary(t, true), "serve", "-c", dir+"/moongate.toml")
-	cmd.Stderr = f
+	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
+	log.Close()
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-		defer timer.Stop()
 		cmd.Wait()
+		if !timer.Stop() {
+			t.Error("it does not end")
+		}
 	})
 }

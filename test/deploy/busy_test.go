@@ -18,10 +18,7 @@ func TestEverySmtpdTaken(t *testing.T) {
 	if outside(t) {
 		return
 	}
-	for _, d := range fronts {
-		if d.listener == "" {
-			continue
-		}
+	for _, d := range shippedFronts {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
 			mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}},
@@ -94,10 +91,7 @@ func TestIdleGivesBack(t *testing.T) {
 	if outside(t) {
 		return
 	}
-	for _, d := range fronts {
-		if !d.knows() {
-			continue
-		}
+	for _, d := range knowingFronts {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
 			mta, p := d.start(t, postfix.Options{}, setup{upstream: `idle = "5s"`})

@@ -87,6 +87,11 @@ var fronts = []deployment{
 	{"xclient", "xclient.master.cf"},
 }
 
+var (
+	shippedFronts = fronts[1:] // with a listener of ours, not the stock one
+	knowingFronts = fronts[2:] // in which Postfix knows the client
+)
+
 // knows says whether Postfix knows the client.
 func (d deployment) knows() bool { return d.identity == "proxy" || d.identity == "xclient" }
 

@@ -14,18 +14,27 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// talk sends all of input at once and returns all that the server says until it closes, or until
-// quiet has passed without a byte.
-func talk(t *testing.T, s *Server, input string) string {
+// patience bounds what must come.
+const patience = time.Minute
+
+// dial connects for at most that time.
+func dial(t *testing.T, s *Server) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// talk sends all of input at once and returns all that the server says until it closes.
+func talk(t *testing.T, s *Server, input string) string {
+	t.Helper()
+	c := dial(t, s)
 	io.WriteString(c, input)
 	c.(*net.TCPConn).CloseWrite()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
 	out, _ := io.ReadAll(c)
 	return string(out)
 }
@@ -60,12 +69,7 @@ func TestScripts(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	s := Start(t, "idle 10ms 421 4.4.2 idle !close")
-	c, err := net.Dial("tcp", s.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c := dial(t, s)
 	if out, _ := io.ReadAll(c); string(out) != "220 upstream.example ESMTP\r\n421 4.4.2 idle\r\n" {
 		t.Errorf("%q", out)
 	}
@@ -100,13 +104,8 @@ func TestRecord(t *testing.T) {
 // TestInput reads exactly as many octets as the script says and not one more.
 func TestInput(t *testing.T) {
 	s := Start(t, "input 5 !reset")
-	c, err := net.Dial("tcp", s.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, s)
 	fmt.Fprint(c, "NOOP\r\n")
-	c.SetDeadline(time.Now().Add(10 * time.Second))
 	io.ReadAll(c)
 	if got := string(s.Bytes(1)); got != "NOOP\r" {
 		t.Errorf("read %q", got)
@@ -116,18 +115,14 @@ func TestInput(t *testing.T) {
 // TestStop is a server that dies at the dot and comes back.
 func TestStop(t *testing.T) {
 	s := Start(t, "NOOP !stop")
-	c, err := net.Dial("tcp", s.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, s)
 	in := bufio.NewReader(c)
 	in.ReadString('\n')
 	fmt.Fprint(c, "NOOP\r\n")
 	if _, err := in.ReadString('\n'); err == nil {
 		t.Error("the connection lives on")
 	}
-	if !s.Wait(10*time.Second, func() bool { _, open := s.Conns(); return open == 0 }) {
+	if !s.Wait(patience, func() bool { _, open := s.Conns(); return open == 0 }) {
 		t.Error("still open")
 	}
 	if c, err := net.Dial("tcp", s.Addr); err == nil {
