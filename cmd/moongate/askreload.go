@@ -21,7 +21,8 @@ func reloadCommand(o *options) *cobra.Command {
 anew, as SIGHUP does: all or nothing. What is wrong is printed, one problem a
 line, as file:line:col; what ran then goes on.
 --accept-lists also takes the lists that were held back because their file is
-gone or empty or lost more than half of its entries, and prints each.
+empty or lost more than half of its entries, and prints each. One whose file is
+gone keeps its content until there is a file again, be it an empty one.
 Exit code 78 if it was refused or there is no [admin] address, 69 if no
 moongate answers.`,
 		Args: cobra.NoArgs,

@@ -132,8 +132,11 @@ func drawer(cfg *configs.Config) (policy.Keeper, error) {
 
 // acceptLists takes the lists that were held back, and tells of each.
 func (h *house) acceptLists() []string {
-	n := h.engine.AcceptLists()
-	return []string{fmt.Sprintf("%d lists taken", n)}
+	lines := h.lists.during(func() { h.engine.AcceptLists() })
+	if len(lines) == 0 {
+		lines = []string{"no list was held back"}
+	}
+	return lines
 }
 
 // use puts a configuration to work whose every part is there already: it

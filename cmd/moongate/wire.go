@@ -28,6 +28,7 @@ type rooms struct {
 	milter       *milter.Server
 	admin        *admin.Server
 	engine       *script.Engine
+	lists        *takenLists // what the engine tells of lists
 	world        *world
 	keeper       policy.Keeper // nil without [quarantine]
 	spool        *message.Pool
@@ -63,7 +64,8 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 		return nil, err
 	}
 	h.keeper = keeper
-	options := scriptOptions(cfg, log)
+	h.lists = new(takenLists)
+	options := scriptOptions(cfg, h.lists.listen(log))
 	options.Watch = h.world.Watch
 	h.engine = script.NewEngine(options, h.registry)
 	if problems, err := h.engine.Reload(snapshot(cfg)); err != nil {
