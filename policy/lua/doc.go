@@ -8,8 +8,9 @@
 // all that makes memory through metered functions (hidden.go): "..", table constructors and writes, closures.
 //
 // A Meter is the state's context. The VM polls it before each instruction, so it counts them: a budget ends at the same
-// instruction on every machine. Builtins charge their work in the same coin. There is no CPU clock; the wall deadline
-// and the caller's context are looked at every 256 instructions. A stopped meter stays stopped, so no pcall outlives it.
+// instruction on every machine. Builtins charge their work in the same coin. No wall clock is taken for work; where an
+// instruction takes microseconds, the thread's own clock is (dear.go). The wall deadline and the caller's context are looked
+// at every 256 instructions. A stopped meter stays stopped, so no pcall outlives it.
 //
 // The libraries are our own: base without load and its kin, string with a matcher that counts its steps, table, math.
 // There is no io, os, debug, package or coroutine. Calls nest 100 deep, the host's counted; tail calls do not nest.

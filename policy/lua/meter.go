@@ -41,6 +41,7 @@ type Meter struct {
 	nest       int  // pcalls within pcalls
 	raised     bool // what ended the innermost pcall was a Lua error, not a Go panic
 	state      *State
+	watch      watch
 }
 
 // stop is why a run ended before its time.
@@ -87,6 +88,7 @@ func (m *Meter) Reset(b Budget, deadline time.Time, ctx context.Context) {
 	m.next = max(m.left-m.every, 0)
 	m.deadline, m.ctx = deadline, ctx
 	m.stop, m.nest, m.raised = nil, 0, false
+	m.Rest()
 }
 
 // Context is the caller's own context, for code that waits. It is never nil.
@@ -151,11 +153,15 @@ func (m *Meter) Done() <-chan struct{} {
 }
 
 func (m *Meter) slow() <-chan struct{} {
+	if m.stop != nil {
+		return closed
+	}
+	now := time.Now()
+	m.look(now)
 	switch {
-	case m.stop != nil:
 	case m.left <= 0:
 		m.halt(stopInstructions)
-	case !m.deadline.IsZero() && time.Now().After(m.deadline):
+	case !m.deadline.IsZero() && now.After(m.deadline):
 		m.halt(stopDeadline)
 	case m.ctx != nil && m.ctx.Err() != nil:
 		m.halt(stopCancelled)

@@ -100,6 +100,7 @@ func (s *State) Call(fn *glua.LFunction, b Budget, deadline time.Time, ctx conte
 	s.Meter.Reset(b, deadline, ctx)
 	s.run++
 	defer func() {
+		s.Meter.Rest()
 		if r := recover(); r != nil {
 			s.dead = true
 			ret, err = glua.LNil, s.fault(r)

@@ -49,6 +49,7 @@ func (x *state) waiting(L *glua.LState) (context.Context, context.CancelFunc) {
 	if n.Add(1) > int64(max(1, x.p.pool.max*3/4)) {
 		end = time.Time{}
 	}
+	x.Meter.Rest()
 	ctx, cancel := context.WithDeadline(x.Meter.Context(), end)
 	return ctx, func() { cancel(); n.Add(-1) }
 }
