@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 )
@@ -129,18 +130,28 @@ func TestDecodeTooLong(t *testing.T) {
 // is cut, whatever came, the result is the same, holds no stray CR or LF, and
 // the end is where CR LF . CR LF is and nowhere else.
 func TestDecodeExhaustive(t *testing.T) {
-	const octets = "\r\n.x"
-	buf := make([]byte, 7)
-	for n := 1; n <= len(buf); n++ {
-		total := 1
-		for range n {
-			total *= len(octets)
-		}
-		for k := range total {
-			for i, v := 0, k; i < n; i, v = i+1, v/len(octets) {
-				buf[i] = octets[v%len(octets)]
+	for in := range everyString("\r\n.x", 7) {
+		checkDecode(t, in)
+	}
+}
+
+// everyString yields every string over some octets of up to most of them.
+func everyString(octets string, most int) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		buf := make([]byte, most)
+		for n := range most + 1 {
+			total := 1
+			for range n {
+				total *= len(octets)
 			}
-			checkDecode(t, string(buf[:n]))
+			for k := range total {
+				for i, v := 0, k; i < n; i, v = i+1, v/len(octets) {
+					buf[i] = octets[v%len(octets)]
+				}
+				if !yield(string(buf[:n])) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // TestDialogues plays testdata/*.smtp: each file holds conversations, separated
 // by lines that begin with "== ". Both sides of the proxy stand in one script,

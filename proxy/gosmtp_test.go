@@ -98,7 +98,7 @@ func dialTo(t testing.TB, address string) *dialog {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	d := &dialog{t, c, newLines(c)}
 	d.hear(220)
 	return d
@@ -120,7 +120,7 @@ func (d *dialog) say(line string, code int) {
 // A read deadline inside DATA: the library answers 554 and executes the rest
 // of the body as commands.
 func TestGoSMTPFaultTimeoutInData(t *testing.T) {
-	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = 100 * time.Millisecond })
+	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = time.Second })
 	d := dialTo(t, address)
 	d.say("EHLO relay.example", 250)
 	d.say("MAIL FROM:<a@a.example>", 250)
@@ -132,7 +132,7 @@ func TestGoSMTPFaultTimeoutInData(t *testing.T) {
 	io.WriteString(d.c, "RSET\r\nMAIL FROM:<ceo@bank.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nforged\r\n.\r\n")
 	select {
 	case <-p.got:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the forged message was not taken")
 	}
 	if p.from[1] != "ceo@bank.example" || p.data[0] != "forged\r\n" {
@@ -211,7 +211,7 @@ func TestGoSMTPFaultClientCommits(t *testing.T) {
 		c.Close()
 		select {
 		case <-p.got:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal(name, "did not commit the half message")
 		}
 		if p.data[0] != "Subject: half\r\n\r\nhalf of the\r\n" {
@@ -233,7 +233,7 @@ func viaGoSMTP(t testing.TB, p *peer, address, body string) string {
 	io.WriteString(d.c, body)
 	select {
 	case <-p.got:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("%q: no message", body)
 	}
 	d.c.Close()
@@ -268,18 +268,8 @@ func TestOracleData(t *testing.T) {
 			t.Errorf("%q\n   ours %q\nlibrary %q", in, ours, theirs)
 		}
 	}
-	buf := make([]byte, 5)
-	for n := range len(buf) + 1 {
-		total := 1
-		for range n {
-			total *= len(octets)
-		}
-		for k := range total {
-			for i, v := 0, k; i < n; i, v = i+1, v/len(octets) {
-				buf[i] = octets[v%len(octets)]
-			}
-			try(string(buf[:n]))
-		}
+	for in := range everyString(octets, 5) {
+		try(in)
 	}
 	for _, in := range []string{"..\r\n..x\r\n.x\r\n", strings.Repeat("x", 70000) + "\r\n", "a\x00\xff\r\n", "From x\r\n"} {
 		try(in)

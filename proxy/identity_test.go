@@ -128,21 +128,15 @@ func TestIdentity(t *testing.T) {
 			// The messages of a session share a connection, and no other
 			// session does.
 			for range 2 {
-				u := mustGet(t, h, stranger)
-				sendOne(t, u)
-				u.Return()
+				oneMail(t, h, stranger)
 			}
-			u := mustGet(t, h, &other)
-			sendOne(t, u)
-			u.Return()
+			oneMail(t, h, &other)
 			if s.accepted() != 2 {
 				t.Error(s.accepted(), "connections")
 			}
 			h.Forget(other.ID)
 			// A login since then: a new one.
-			u = mustGet(t, h, &login)
-			sendOne(t, u)
-			u.Return()
+			oneMail(t, h, &login)
 			h.Forget(login.ID)
 			if h.pool.open != 0 {
 				t.Error(h.pool.open, "open")
@@ -196,7 +190,7 @@ func TestIdentityRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, tc.script, "hang") // for a probe
-			h := s.hop(func(h *Hop) { h.Identity, h.Wait = tc.id, 300*time.Millisecond })
+			h := s.hop(func(h *Hop) { h.Identity, h.Wait = tc.id, time.Second })
 			_, err := h.Get(context.Background(), stranger)
 			he := hopError(t, err, tc.op)
 			if he.Verdict != (tc.verdict != "") || he.Verdict && string(he.Reply.Raw) != tc.verdict+"\r\n" || !he.Verdict && he.Reply.Code != 451 {
@@ -221,9 +215,7 @@ func TestIdentityVerdictIsNoOutage(t *testing.T) {
 	if h.Open() {
 		t.Error("the breaker is open")
 	}
-	u := mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
+	oneMail(t, h, stranger)
 }
 
 // A client for whom the upstream does not even greet cannot open the breaker;
@@ -282,16 +274,9 @@ func TestIdentityIdle(t *testing.T) {
 	s := startScripted(t, behindProxy+aMail, behindProxy+aMail, behindProxy+aMail)
 	h := s.hop(func(h *Hop) { h.Identity, h.MaxConns, h.IdleAfter = IdentityProxy, 1, 20*time.Millisecond })
 	for _, f := range []*policy.Facts{stranger, &other, stranger} {
-		u := mustGet(t, h, f)
-		sendOne(t, u)
-		u.Return()
+		oneMail(t, h, f)
 	}
-	for open := 1; open > 0; {
-		time.Sleep(time.Millisecond) // the pool's own timer is what is waited for
-		h.pool.mu.Lock()
-		open = h.pool.open
-		h.pool.mu.Unlock()
-	}
+	awaitEmpty(h)
 }
 
 func TestHeloName(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,9 +26,7 @@ func TestPoolResets(t *testing.T) {
 	u := mustGet(t, h, stranger)
 	mustSay(t, u, 250, "MAIL", "FROM:<a@a.example>")
 	u.Return()
-	u = mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
+	oneMail(t, h, stranger)
 }
 
 // Connections whose RSET is never answered do not use up the time that a new
@@ -43,7 +40,7 @@ func TestPoolHangs(t *testing.T) {
 		hang`
 	s := startScripted(t, hangs, hangs, hangs, opening+aMail)
 	h := s.hop()
-	h.Wait = 400 * time.Millisecond
+	h.Wait = 2 * time.Second
 	var all []Upstream
 	for range 3 {
 		u := mustGet(t, h, stranger)
@@ -53,9 +50,7 @@ func TestPoolHangs(t *testing.T) {
 	for _, u := range all {
 		u.Return()
 	}
-	u := mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
+	oneMail(t, h, stranger)
 }
 
 // What is not fit for another client is not given to one.
@@ -92,9 +87,7 @@ func TestPoolRefuses(t *testing.T) {
 			u := mustGet(t, h, stranger)
 			tc.use(t, u)
 			u.Return()
-			u = mustGet(t, h, stranger)
-			sendOne(t, u)
-			u.Return()
+			oneMail(t, h, stranger)
 			if n := s.accepted(); n != 2 {
 				t.Errorf("%d connections", n)
 			}
@@ -142,9 +135,7 @@ func TestPoolStale(t *testing.T) {
 			for u.(*conn).poll.silent() {
 				time.Sleep(time.Millisecond) // for the octets to arrive
 			}
-			u = mustGet(t, h, stranger)
-			sendOne(t, u)
-			u.Return()
+			oneMail(t, h, stranger)
 			if n := s.accepted(); n != 2 {
 				t.Errorf("%d connections", n)
 			}
@@ -156,12 +147,12 @@ func TestPoolFull(t *testing.T) {
 	noLeaks(t)
 	s := startScripted(t, opening+aMail, opening+aMail+aMail)
 	reg := prometheus.NewRegistry()
-	h := s.hop(func(h *Hop) { h.MaxConns, h.Wait, h.Metrics = 2, 200*time.Millisecond, NewHopMetrics(reg) })
+	h := s.hop(func(h *Hop) { h.MaxConns, h.Wait, h.Metrics = 2, time.Second, NewHopMetrics(reg) })
 	a, b := mustGet(t, h, stranger), mustGet(t, h, stranger)
 	start := time.Now()
 	_, err := h.Get(context.Background(), stranger)
 	he := hopError(t, err, "wait")
-	if took := time.Since(start); !errors.Is(he, errFull) || he.Reply.String() != "451 4.3.2 Too busy, please try again later" || took > 2*time.Second {
+	if took := time.Since(start); !errors.Is(he, errFull) || he.Reply.String() != "451 4.3.2 Too busy, please try again later" || took > patience {
 		t.Errorf("%v after %s: %s", he, took, he.Reply)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -170,25 +161,11 @@ func TestPoolFull(t *testing.T) {
 		t.Error(err)
 	}
 	// Who waits gets what is returned.
-	h.Wait = 5 * time.Second
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		c, err := h.Get(context.Background(), stranger)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		sendOne(t, c)
-		c.Return()
-	})
-	for waiting := 0; waiting == 0; {
-		h.pool.mu.Lock()
-		waiting = len(h.pool.waiters)
-		h.pool.mu.Unlock()
-	}
+	h.Wait = patience
+	wait := oneWaits(t, h)
 	sendOne(t, b)
 	b.Return()
-	wg.Wait()
+	wait()
 	sendOne(t, a)
 	a.Return()
 	if h.pool.open != 2 {
@@ -202,39 +179,18 @@ func TestPoolPlaceGoesOn(t *testing.T) {
 	s := startScripted(t, opening+"hang", opening+aMail)
 	h := s.hop(func(h *Hop) { h.MaxConns = 1 })
 	a := mustGet(t, h, stranger)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		c, err := h.Get(context.Background(), stranger)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		sendOne(t, c)
-		c.Return()
-	})
-	for waiting := 0; waiting == 0; {
-		h.pool.mu.Lock()
-		waiting = len(h.pool.waiters)
-		h.pool.mu.Unlock()
-	}
+	wait := oneWaits(t, h)
 	a.Abort()
 	a.Return()
-	wg.Wait()
+	wait()
 }
 
 func TestPoolRetires(t *testing.T) {
 	noLeaks(t)
 	s := startScripted(t, opening+aMail+"C: QUIT\nS: 221 bye")
 	h := s.hop(func(h *Hop) { h.IdleAfter = 20 * time.Millisecond })
-	u := mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
-	for open := 1; open > 0; {
-		time.Sleep(time.Millisecond) // the pool's own timer is what is waited for
-		h.pool.mu.Lock()
-		open = h.pool.open
-		h.pool.mu.Unlock()
-	}
+	oneMail(t, h, stranger)
+	awaitEmpty(h)
 }
 
 func TestHopClosed(t *testing.T) {
@@ -279,7 +235,7 @@ func TestHopOpening(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, tc.script)
-			h := s.hop(func(h *Hop) { h.Wait = 200 * time.Millisecond })
+			h := s.hop(func(h *Hop) { h.Wait = time.Second })
 			_, err := h.Get(context.Background(), stranger)
 			he := hopError(t, err, tc.op)
 			if he.Said.Code != tc.said || he.Reply.Code != tc.reply || he.Verdict || h.breaker.failures > 0 != tc.counts {
@@ -339,18 +295,13 @@ func TestHopDown(t *testing.T) {
 	if l, err = net.Listen("tcp", address); err != nil {
 		t.Skip("somebody took the port:", err)
 	}
-	defer l.Close()
-	s := &scripted{t: t, l: l}
-	s.wg.Add(1)
-	go s.accept([]string{opening + "C: QUIT"})
+	playOn(t, l, opening+"C: QUIT")
 	for h.Open() {
 		time.Sleep(10 * time.Millisecond) // the probe has its own time
 	}
 	if !h.Caps().Has("8BITMIME") {
 		t.Error("the probe learned nothing")
 	}
-	l.Close()
-	s.wg.Wait()
 }
 
 func TestHopUnixSocket(t *testing.T) {
@@ -360,16 +311,9 @@ func TestHopUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scripted{t: t, l: l}
-	s.wg.Add(1)
-	go s.accept([]string{opening + aMail})
+	s := playOn(t, l, opening+aMail)
 	h := s.hop(func(h *Hop) { h.Address = "unix:" + path })
-	u := mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
-	h.Close()
-	l.Close()
-	s.wg.Wait()
+	oneMail(t, h, stranger)
 }
 
 func TestHopProbe(t *testing.T) {

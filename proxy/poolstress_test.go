@@ -1,83 +1,16 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/pires/go-proxyproto"
-
 	"github.com/moongate/moongate/policy"
 )
-
-// miniMTA answers everything with 2xx, as fast as it can, and counts.
-type miniMTA struct {
-	l        net.Listener
-	wg       sync.WaitGroup
-	messages atomic.Int32
-	proxied  bool // a PROXY header comes first
-}
-
-func startMiniMTA(t testing.TB, proxied bool) *miniMTA {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &miniMTA{l: l, proxied: proxied}
-	m.wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			m.wg.Go(func() { m.serve(c) })
-		}
-	})
-	t.Cleanup(func() { l.Close(); m.wg.Wait() })
-	return m
-}
-
-func (m *miniMTA) serve(c net.Conn) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	if m.proxied {
-		if _, err := proxyproto.Read(r); err != nil {
-			return
-		}
-	}
-	io.WriteString(c, "220 mini\r\n")
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		switch verb, _, _ := strings.Cut(strings.TrimSpace(line), " "); verb {
-		case "DATA":
-			io.WriteString(c, "354 go\r\n")
-			for line != ".\r\n" {
-				if line, err = r.ReadString('\n'); err != nil {
-					return
-				}
-			}
-			m.messages.Add(1)
-			io.WriteString(c, "250 queued\r\n")
-		case "QUIT":
-			io.WriteString(c, "221 bye\r\n")
-			return
-		default:
-			io.WriteString(c, "250 Ok\r\n")
-		}
-	}
-}
 
 // Many sessions, few connections, and everything that can go wrong: no place is
 // lost, none is given twice, and what was promised was taken.
@@ -85,8 +18,9 @@ func TestPoolStress(t *testing.T) {
 	for _, id := range []Identity{IdentityNone, IdentityProxy} {
 		t.Run(fmt.Sprint(id), func(t *testing.T) {
 			noLeaks(t)
-			m := startMiniMTA(t, id == IdentityProxy)
-			h := &Hop{Address: m.l.Addr().String(), Identity: id, Hostname: "moon.example", MaxConns: 4, Wait: 20 * time.Second}
+			up := newRecordingUpstream(t, -1, func(u *recordingUpstream) { u.proxied, u.discard = id == IdentityProxy, true })
+			t.Cleanup(up.close)
+			h := &Hop{Address: up.l.Addr().String(), Identity: id, Hostname: "moon.example", MaxConns: 4, Wait: 20 * time.Second}
 			var wg sync.WaitGroup
 			var taken atomic.Int32
 			for i := range 32 {
@@ -107,8 +41,8 @@ func TestPoolStress(t *testing.T) {
 				t.Errorf("%d open, %d idle, %d waiting", open, idle, waiters)
 			}
 			h.Close()
-			if got := m.messages.Load(); got < taken.Load() || got == 0 {
-				t.Errorf("%d messages were promised, %d arrived", taken.Load(), got)
+			if messages, _, _, _ := up.got(); len(messages) < int(taken.Load()) || len(messages) == 0 {
+				t.Errorf("%d messages were promised, %d arrived", taken.Load(), len(messages))
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"go.uber.org/zap"
 
 	"github.com/moongate/moongate/policy"
@@ -28,6 +29,7 @@ type recordingUpstream struct {
 	mu       sync.Mutex
 	cut      int  // close the first connection after so many octets; negative: never
 	discard  bool // keep a hash of the message only
+	proxied  bool // a PROXY header comes first
 	messages []string
 	said     int // 250 to a dot
 	commands []string
@@ -37,12 +39,15 @@ type recordingUpstream struct {
 	group    sync.WaitGroup
 }
 
-func newRecordingUpstream(t testing.TB, cut int) *recordingUpstream {
+func newRecordingUpstream(t testing.TB, cut int, change ...func(*recordingUpstream)) *recordingUpstream {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := &recordingUpstream{l: l, cut: cut, open: map[net.Conn]bool{}}
+	for _, f := range change {
+		f(u)
+	}
 	u.group.Add(1)
 	go u.accept()
 	return u
@@ -107,6 +112,11 @@ func (u *recordingUpstream) serve(c net.Conn, cut int) {
 		u.mu.Unlock()
 	}()
 	r := bufio.NewReaderSize(&cutReader{c, cut}, 64<<10)
+	if u.proxied {
+		if _, err := proxyproto.Read(r); err != nil {
+			return
+		}
+	}
 	io.WriteString(c, "220 up ESMTP\r\n")
 	for {
 		line, err := r.ReadString('\n')

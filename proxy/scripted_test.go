@@ -49,6 +49,11 @@ func startScripted(t testing.TB, scripts ...string) *scripted {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return playOn(t, l, scripts...)
+}
+
+// playOn is startScripted with a listener that the test has made. It is closed at the end of the test.
+func playOn(t testing.TB, l net.Listener, scripts ...string) *scripted {
 	s := &scripted{t: t, l: l, gates: map[string]chan struct{}{}}
 	s.wg.Add(1)
 	go s.accept(scripts)
@@ -58,7 +63,7 @@ func startScripted(t testing.TB, scripts ...string) *scripted {
 		go func() { s.wg.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Error("a scripted upstream was left open")
 			s.mu.Lock()
 			for _, c := range s.conns {
@@ -184,7 +189,7 @@ func (s *scripted) play(c net.Conn, n int, script string) {
 // hop is a Hop towards the scripts. It is closed at the end of the test.
 func (s *scripted) hop(change ...func(*Hop)) *Hop {
 	h := &Hop{Address: s.l.Addr().String(), Hostname: "moon.example",
-		Wait: 2 * time.Second, Connect: 2 * time.Second, Command: 2 * time.Second, Block: 2 * time.Second, Final: 2 * time.Second}
+		Wait: patience, Connect: patience, Command: patience, Block: patience, Final: patience}
 	for _, f := range change {
 		f(h)
 	}
@@ -260,6 +265,45 @@ func sendOne(t testing.TB, u Upstream) {
 	r, err := w.End(context.Background())
 	if err != nil || string(r.Raw) != "250 2.0.0 queued as 4711\r\n" {
 		t.Fatal(r, err)
+	}
+}
+
+// oneMail sends aMail over a connection of the pool, which gets it back.
+func oneMail(t testing.TB, h *Hop, f *policy.Facts) {
+	t.Helper()
+	u := mustGet(t, h, f)
+	sendOne(t, u)
+	u.Return()
+}
+
+// oneWaits sends aMail as soon as the pool has a connection for it. It returns
+// when that is waited for; wait returns when all is done.
+func oneWaits(t testing.TB, h *Hop) (wait func()) {
+	var all sync.WaitGroup
+	all.Go(func() {
+		u, err := h.Get(context.Background(), stranger)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sendOne(t, u)
+		u.Return()
+	})
+	for waiting := 0; waiting == 0; {
+		h.pool.mu.Lock()
+		waiting = len(h.pool.waiters)
+		h.pool.mu.Unlock()
+	}
+	return all.Wait
+}
+
+// awaitEmpty returns when the pool has given up all its connections.
+func awaitEmpty(h *Hop) {
+	for open := 1; open > 0; {
+		time.Sleep(time.Millisecond) // the pool's own timer is what is waited for
+		h.pool.mu.Lock()
+		open = h.pool.open
+		h.pool.mu.Unlock()
 	}
 }
 

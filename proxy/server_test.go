@@ -57,16 +57,24 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-func TestServeAndClose(t *testing.T) {
-	srv := door(t, newRecordingUpstream(t, -1))
-	l := listen(t)
+// serveOn serves, and returns the connection of a first client and what Serve
+// will say.
+func serveOn(t *testing.T, srv *Server, l net.Listener) (net.Conn, chan error) {
+	t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	return c, served
+}
+
+func TestServeAndClose(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	l := listen(t)
+	c, served := serveOn(t, srv, l)
 	if got := banner(t, c); got != "220 gate.example ESMTP\r\n" {
 		t.Fatalf("banner %q", got)
 	}
@@ -104,13 +112,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 	srv.Metrics = NewMetrics(reg)
 	l := &tiredListener{Listener: listen(t)}
 	l.tired.Store(3)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, served := serveOn(t, srv, l)
 	banner(t, c)
 	if n := counted(t, reg, "moongate_accept_failures_total"); n != 3 {
 		t.Errorf("%v failures counted", n)

@@ -28,9 +28,7 @@ func TestUpstreamMessage(t *testing.T) {
 	}
 	sendOne(t, u)
 	u.Return()
-	u = mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
+	oneMail(t, h, stranger)
 	if s.accepted() != 1 {
 		t.Error("not pooled")
 	}
@@ -115,7 +113,7 @@ func TestUpstreamBigGroup(t *testing.T) {
 			io.WriteString(theirs, "250 2.1.5 "+line)
 		}
 	}()
-	c := &conn{hop: &Hop{Command: 5 * time.Second, Block: 5 * time.Second}, nc: ours, rd: newLines(ours), caps: NewCaps("PIPELINING"), born: time.Now()}
+	c := &conn{hop: &Hop{Command: patience, Block: patience}, nc: ours, rd: newLines(ours), caps: NewCaps("PIPELINING"), born: time.Now()}
 	c.hop.pool.open = 1
 	for range n {
 		c.Send("RCPT", []byte("TO:<"+long+"@b.example>"))
@@ -186,7 +184,7 @@ func TestUpstreamLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, opening+script, opening+aMail)
-			h := s.hop(func(h *Hop) { h.Command = 300 * time.Millisecond })
+			h := s.hop(func(h *Hop) { h.Command = time.Second })
 			u := mustGet(t, h, stranger)
 			u.Send("MAIL", []byte("FROM:<a@a.example>"))
 			r, err := u.Reply(context.Background())
@@ -196,10 +194,8 @@ func TestUpstreamLost(t *testing.T) {
 			}
 			u.Return()
 			// The next transaction gets a new one.
-			h.Command = 2 * time.Second
-			u = mustGet(t, h, stranger)
-			sendOne(t, u)
-			u.Return()
+			h.Command = patience
+			oneMail(t, h, stranger)
 		})
 	}
 }
@@ -263,9 +259,7 @@ func TestUpstream421(t *testing.T) {
 		t.Errorf("%q", r.Raw)
 	}
 	u.Return()
-	u = mustGet(t, h, stranger)
-	sendOne(t, u)
-	u.Return()
+	oneMail(t, h, stranger)
 }
 
 const toData = `
@@ -383,7 +377,7 @@ func TestBodyEarlyReply(t *testing.T) {
 				noLeaks(t)
 				s := startScripted(t, opening+toData+"wait go\n"+tc.script)
 				defer close(s.gate("end"))
-				u, w := openData(t, s.hop(func(h *Hop) { h.Block = 20 * time.Second }), context.Background())
+				u, w := openData(t, s.hop(func(h *Hop) { h.Block = patience }), context.Background())
 				defer u.Return()
 				for range size {
 					if _, err := io.WriteString(w, line); err != nil {
@@ -430,7 +424,7 @@ func TestBodyAmbiguous(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, opening+toData+"C: x\nC: .\n"+script)
-			u, w := openData(t, s.hop(func(h *Hop) { h.Final = 300 * time.Millisecond }), context.Background())
+			u, w := openData(t, s.hop(func(h *Hop) { h.Final = time.Second }), context.Background())
 			io.WriteString(w, "x\r\n")
 			r, err := w.End(context.Background())
 			he := hopError(t, err, "dot")
