@@ -13,6 +13,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds what must come.
+const patience = time.Minute
+
 func TestCut(t *testing.T) {
 	const talk = "NOOP\r\nQUIT\r\n"
 	for n := range len(talk) + 1 {
@@ -23,11 +26,13 @@ func TestCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, talk)
 		io.ReadAll(c)
 		c.Close()
-		up.Wait(10*time.Second, func() bool { _, open := up.Conns(); return open == 0 })
+		if !up.Wait(patience, func() bool { all, open := up.Conns(); return all == 1 && open == 0 }) {
+			t.Errorf("cut at %d: the server's connection does not end", n)
+		}
 		if got := string(up.Bytes(1)); got != talk[:n] {
 			t.Errorf("cut at %d let %q pass", n, got)
 		}
@@ -45,7 +50,7 @@ func TestWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	io.WriteString(c, "NOOP\r\n")
 	c.(*net.TCPConn).CloseWrite()
 	out, _ := io.ReadAll(c)
