@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -21,7 +22,8 @@ type Sink struct {
 // NewSink listens on loopback. With proxy, a connection begins with a PROXY v2
 // header.
 func NewSink(proxy bool) (*Sink, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +69,11 @@ const ehlo = "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE 102400000\r\n25
 	"250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT REVERSE_NAME\r\n250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n250 SMTPUTF8\r\n"
 
 func (s *Sink) serve(c net.Conn) {
-	r, w := bufio.NewReaderSize(c, 64<<10), bufio.NewWriterSize(c, 4<<10)
+	r, w := readers.Get().(*bufio.Reader), writers.Get().(*bufio.Writer)
+	defer readers.Put(r)
+	defer writers.Put(w)
+	r.Reset(c)
+	w.Reset(c)
 	if s.proxy {
 		head := make([]byte, 16)
 		if _, err := io.ReadFull(r, head); err != nil {
