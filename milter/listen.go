@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,10 @@ type Socket struct {
 func (s Socket) Listen() (net.Listener, error) {
 	path, ok := strings.CutPrefix(s.Address, "unix:")
 	if !ok {
-		return net.Listen("tcp", s.Address)
+		// Every wait for a peer has its deadline, so no probes: they cost four
+		// system calls a connection.
+		lc := net.ListenConfig{KeepAlive: -1}
+		return lc.Listen(context.Background(), "tcp", s.Address)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err

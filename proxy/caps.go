@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +13,8 @@ import (
 // once made. A nil Caps has none.
 type Caps struct {
 	list []capability
-	size int64 // of SIZE; it is asked for again and again while a body comes in
+	size int64  // of SIZE; it is asked for again and again while a body comes in
+	said []byte // the reply that they were read from, nil if they are made
 }
 
 type capability struct {
@@ -23,7 +25,7 @@ type capability struct {
 // parseCaps reads an EHLO reply: its first line is a greeting, each other one
 // a keyword. What is no keyword is left out.
 func parseCaps(r policy.Reply) *Caps {
-	c := &Caps{}
+	c := &Caps{said: r.Raw}
 	for i, line := range r.Text {
 		if i == 0 {
 			continue
@@ -39,6 +41,12 @@ func parseCaps(r policy.Reply) *Caps {
 		}
 	}
 	return c
+}
+
+// heard reports whether they were read from this very reply: an upstream says
+// the same to each of thousands of sessions.
+func (c *Caps) heard(r policy.Reply) bool {
+	return c != nil && c.said != nil && bytes.Equal(c.said, r.Raw)
 }
 
 // NewCaps makes keywords from EHLO lines: "SIZE 1000", "DSN".

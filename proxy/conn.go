@@ -250,10 +250,13 @@ func (c *conn) settle(ctx context.Context, within time.Duration) error {
 	return nil
 }
 
-// quit says QUIT, and does not wait for the answer: nothing depends on it.
+var quitLine = []byte("QUIT\r\n")
+
+// quit says QUIT, and does not wait for the answer: nothing depends on it. The
+// connection must be dropped behind it.
 func (c *conn) quit() {
 	c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-	c.nc.Write([]byte("QUIT\r\n"))
+	writeLast(c.nc, quitLine)
 }
 
 // lost makes an error of a connection that broke while a reply was owed.

@@ -28,7 +28,7 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*c
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", path
 	}
-	var d net.Dialer
+	d := net.Dialer{KeepAlive: -1} // each wait has its deadline; a session is too short for probes
 	nc, err := d.DialContext(dctx, network, address)
 	if err != nil {
 		h.failed(ctx, err)
@@ -107,6 +107,9 @@ func (h *Hop) answered() {
 // learn keeps the keywords of the last EHLO reply.
 func (h *Hop) learn(c *Caps) {
 	old := h.caps.Swap(c)
+	if old == c {
+		return
+	}
 	if old == nil || !slices.Equal(old.Lines(), c.Lines()) {
 		h.log().Info("upstream keywords", zap.String("upstream", h.Address), zap.Strings("keywords", c.Lines()))
 	}

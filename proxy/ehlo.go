@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/moongate/moongate/policy"
@@ -14,9 +15,26 @@ const sizeMargin = 64 << 10
 // it has them. docs/mail.md 19.
 var relayed = []string{"8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
 
-// offer is what our EHLO reply announces: what we support, met with what the
-// upstream said last. Before it was ever dialled nothing of it is promised.
-func (s *Settings) offer(upstream *Caps) *Caps {
+// offer is what our EHLO reply announces.
+type offer struct {
+	upstream *Caps // that it was made from
+	caps     *Caps
+	reply    policy.Reply
+}
+
+// offer makes it of what we support, met with what the upstream said last. An
+// upstream that was never dialled promises nothing.
+func (s *Settings) offer(upstream *Caps) *offer {
+	if o := s.offered.Load(); o != nil && o.upstream == upstream {
+		return o
+	}
+	caps := s.meet(upstream)
+	o := &offer{upstream, caps, policy.Reply{Code: 250, Text: append([]string{s.Hostname}, caps.Lines()...)}}
+	s.offered.Store(o)
+	return o
+}
+
+func (s *Settings) meet(upstream *Caps) *Caps {
 	size := s.Limits.Size
 	if n := upstream.Size(); n > 0 {
 		if n > 2*sizeMargin {
@@ -65,12 +83,13 @@ func (s *session) helo(k *call, _ policy.Verdict) {
 		s.offered = nil
 		s.answer(k.verb, policy.Reply{Code: 250, Text: []string{s.set.Hostname}}, policy.ByMoongate, nil)
 	} else {
-		s.offered = s.set.offer(s.upstreamCaps())
-		lines := append([]string{s.set.Hostname}, s.offered.Lines()...)
+		o := s.set.offer(s.upstreamCaps())
+		s.offered = o.caps
+		r := o.reply
 		if s.forwarder {
-			lines = append(lines, forwardKeyword)
+			r.Text = append(slices.Clip(r.Text), forwardKeyword)
 		}
-		s.answer(k.verb, policy.Reply{Code: 250, Text: lines}, policy.ByMoongate, nil)
+		s.answer(k.verb, r, policy.ByMoongate, nil)
 	}
 	s.out.flush() // RFC 2920 3.2: it is not held
 }

@@ -62,7 +62,7 @@ func (c *conn) hello(ctx context.Context, name string, knows bool) error {
 		if !c.Alive() { // a second greeting would be taken for the reply
 			return c.chatter(ctx, "ehlo")
 		}
-		if _, err := fmt.Fprintf(c.deadlined(), "%s %s\r\n", verb, name); err != nil {
+		if _, err := c.deadlined().Write([]byte(verb + " " + name + "\r\n")); err != nil {
 			return c.lost(ctx, verb, err)
 		}
 		r, err := c.read(ctx, c.hop.connect())
@@ -70,7 +70,12 @@ func (c *conn) hello(ctx context.Context, name string, knows bool) error {
 		case err != nil:
 			return c.lost(ctx, verb, err)
 		case r.Code == 250:
-			if c.caps = (&Caps{}); verb == "EHLO" {
+			switch last := c.hop.Caps(); {
+			case verb == "HELO":
+				c.caps = &Caps{}
+			case last.heard(r):
+				c.caps = last
+			default:
 				c.caps = parseCaps(r)
 			}
 			return nil

@@ -119,6 +119,7 @@ func appendXtext(b []byte, s string) []byte {
 // relayMail sends MAIL and leaves its reply outstanding. silent: the client has
 // its answer already.
 func (s *session) relayMail(silent bool) *policy.Outcome {
+	spread(0)
 	if o := s.dial(); o != nil {
 		return o
 	}

@@ -36,7 +36,12 @@ func (r *replies) add(p *policy.Reply) {
 }
 
 // flush writes what was gathered.
-func (r *replies) flush() error {
+func (r *replies) flush() error { return r.leave(net.Conn.Write) }
+
+// bye writes what was gathered; the connection must be closed behind it.
+func (r *replies) bye() error { return r.leave(writeLast) }
+
+func (r *replies) leave(write func(net.Conn, []byte) (int, error)) error {
 	if r.buf == nil {
 		return r.err
 	}
@@ -44,45 +49,13 @@ func (r *replies) flush() error {
 	r.buf = nil
 	if r.err == nil {
 		r.conn.SetWriteDeadline(time.Now().Add(r.timeout))
-		_, r.err = r.conn.Write(*b)
+		_, r.err = write(r.conn, *b)
 	}
 	if cap(*b) <= 2*maxGathered {
 		*b = (*b)[:0]
 		replyBuffers.Put(b)
 	}
 	return r.err
-}
-
-// turnAwayTime is how long a client that was refused at the door may take to
-// read it and go.
-const turnAwayTime = 2 * time.Second
-
-// turnAway says a last word to a client and closes: the write side first, then
-// what the client still says is read away, so that no reset destroys the reply
-// on its way (RFC 1122 4.2.2.13).
-func turnAway(c net.Conn, p policy.Reply) {
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(turnAwayTime))
-	if _, err := c.Write(p.Append(nil)); err != nil {
-		return
-	}
-	linger(c)
-}
-
-// linger closes the write side and reads what still comes, until the client
-// closes, turnAwayTime passes or much has come.
-func linger(c net.Conn) {
-	half, ok := c.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	c.SetReadDeadline(time.Now().Add(turnAwayTime))
-	var b [512]byte
-	for range 1 << 12 {
-		if _, err := c.Read(b[:]); err != nil {
-			return
-		}
-	}
 }
 
 // What moongate itself says. Outages and bugs are 4xx: a 5xx here is syntax, a

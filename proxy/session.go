@@ -139,11 +139,14 @@ func (s *session) close(cause string) {
 
 // end leaves nothing of the session behind.
 func (s *session) end() {
-	s.out.flush()
+	parted := s.part()
+	if !parted {
+		s.out.flush()
+	}
 	s.relay.settleDown()
 	s.set.Hop.Forget(s.policy.ID)
 	s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: s.cause})
-	if s.out.err == nil && s.cause != "eof" && s.cause != "connection lost" {
+	if !parted && s.out.err == nil && s.cause != "eof" && s.cause != "connection lost" {
 		linger(s.conn)
 	}
 	s.srv.sweep.forget(s)

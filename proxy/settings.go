@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moongate/moongate/policy"
@@ -39,6 +40,7 @@ type Settings struct {
 	Limits   Limits
 	Timeouts Timeouts
 
+	offered *atomic.Pointer[offer] // the last one, for all sessions alike
 	domains map[string]bool
 }
 
@@ -82,6 +84,7 @@ func (s Settings) prepared() *Settings {
 	for _, d := range s.Domains {
 		s.domains[strings.ToLower(strings.TrimSuffix(d, "."))] = true
 	}
+	s.offered = new(atomic.Pointer[offer])
 	return &s
 }
 
