@@ -291,8 +291,8 @@ func TestBeforeQueueGaveUp(t *testing.T) {
 		return
 	}
 	up := upstream.Start(t, "EHLO 250-up|250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\nXFORWARD 250 2.0.0 Ok")
-	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, front: "  -o smtpd_proxy_timeout=1s",
-		script: `on.message("slow", function(msg) return delay(2) end)`})
+	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, front: "  -o smtpd_proxy_timeout=3s",
+		script: `on.message("slow", function(msg) return delay(6) end)`})
 	c := client.Dial(t, b.front, stranger).Greet("client.example.com")
 	if r := c.Send("a@example.com", "b@example.org", letter("late")); !strings.HasPrefix(r, "451 4.3.0") {
 		t.Errorf("Postfix says %q", r)
