@@ -74,10 +74,10 @@ func (c *checker) settle() map[*ast.IdentExpr]string {
 			own[u.id] = "(" + c.src.file + ")" + name
 		default:
 			text := fmt.Sprintf("unknown name '%s'", name)
-			if s := c.suggest(name, u.near); s != "" {
-				text += fmt.Sprintf(" (did you mean '%s'?)", s)
-			} else if why := absent[name]; why != "" {
+			if why := absent[name]; why != "" {
 				text += ": " + why
+			} else if s := c.suggest(name, u.near); s != "" {
+				text += fmt.Sprintf(" (did you mean '%s'?)", s)
 			}
 			c.report(u.id.Line(), name, "%s", text)
 		}
@@ -85,14 +85,16 @@ func (c *checker) settle() map[*ast.IdentExpr]string {
 	return own
 }
 
-// absent explains names of stock Lua that a policy does not have.
+// absent explains names of stock Lua, and of other languages, that a policy does not have.
 var absent = map[string]string{
-	"io": "a policy has no files; use list() or map()", "os": "a policy has no operating system", "debug": "not in a policy",
+	"io": "a policy has no files; use list() or map()", "os": "a policy has no operating system; the clock is time.now()", "debug": "not in a policy",
 	"package": "modules are files in lib/, see require", "coroutine": "not in a policy", "load": "a policy cannot compile text",
 	"loadstring": "a policy cannot compile text", "loadfile": "a policy cannot compile text", "dofile": "use require",
 	"module": "return a table instead", "setfenv": "not in a policy", "getfenv": "not in a policy", "_G": "globals are fixed",
 	"collectgarbage": "not in a policy", "newproxy": "not in a policy", "_ENV": "that is Lua 5.2", "utf8": "that is Lua 5.3",
-	"bit32": "that is Lua 5.2", "jit": "that is LuaJIT", "arg": "write '...'",
+	"bit32": "that is Lua 5.2", "jit": "that is LuaJIT", "bit": "that is LuaJIT", "ffi": "that is LuaJIT", "arg": "write '...'",
+	"print": "write log.info(...)", "rawlen": "that is Lua 5.2: write #", "null": "write nil", "NULL": "write nil", "None": "write nil",
+	"undefined": "write nil", "True": "write true", "TRUE": "write true", "False": "write false", "FALSE": "write false",
 }
 
 func (c *checker) keepHint() string {

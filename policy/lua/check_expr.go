@@ -3,6 +3,7 @@ package lua
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/yuin/gopher-lua/ast"
 )
@@ -94,6 +95,8 @@ func (c *checker) field(obj, key ast.Expr) {
 	text := fmt.Sprintf("'%s' has no field '%s'", owner, k.Value)
 	if s := closest(k.Value, fields); s != "" {
 		text += fmt.Sprintf(" (did you mean '%s'?)", s)
+	} else if len(fields) <= 14 {
+		text += ": it has " + strings.Join(slices.Sorted(slices.Values(fields)), ", ")
 	}
 	line := k.Line()
 	if line == 0 {
@@ -107,8 +110,15 @@ var writers = map[string]bool{"table.insert": true, "table.remove": true, "table
 
 func (c *checker) call(x *ast.FuncCallExpr) {
 	if x.Func != nil {
-		if writers[c.globalName(x.Func)] && len(x.Args) > 0 {
+		name := c.globalName(x.Func)
+		if writers[name] && len(x.Args) > 0 {
 			c.changes(x.Args[0], "")
+		}
+		if fields := c.names.fields(name); len(fields) > 0 {
+			c.report(x.Line(), name, "'%s' is a table of functions and cannot be called: write %s.%s(...)", name, name, fields[0])
+		}
+		if matchers[name] && len(x.Args) > 1 {
+			c.pattern(x.Line(), name, x.Args[1:])
 		}
 		c.expr(x.Func)
 	} else {
@@ -117,6 +127,20 @@ func (c *checker) call(x *ast.FuncCallExpr) {
 		c.expr(x.Receiver)
 	}
 	c.exprs(x.Args)
+}
+
+// matchers are the functions whose second argument is a pattern.
+var matchers = map[string]bool{"string.find": true, "string.match": true, "string.gmatch": true, "string.gsub": true}
+
+// pattern checks a pattern that is written down: args begin with it.
+func (c *checker) pattern(line int, function string, args []ast.Expr) {
+	p, ok := args[0].(*ast.StringExpr)
+	if !ok || function == "string.find" && len(args) > 2 { // a plain find has no pattern
+		return
+	}
+	if why := PatternFault(p.Value); why != "" {
+		c.report(line, strings.TrimPrefix(function, "string."), "%s", why)
+	}
 }
 
 // compare finds numbers compared with text: never equal, and an error for < and its kin.

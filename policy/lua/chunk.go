@@ -3,7 +3,9 @@ package lua
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 
 	glua "github.com/yuin/gopher-lua"
@@ -83,11 +85,17 @@ func generate(file string, stmts []ast.Stmt, res *checked) (*glua.FunctionProto,
 	return proto, inspect(proto)
 }
 
+var gotoLine = regexp.MustCompile(` at line (\d+)`)
+
 // compileError gives a problem to what glua.Compile says: "no visible label", "too many local variables".
 func (s *source) compileError(err error) Problem {
 	var ce *glua.CompileError
 	if errors.As(err, &ce) {
 		msg := ce.Message
+		if at := gotoLine.FindStringSubmatch(msg); at != nil { // the compiler notices at the end of the block
+			ce.Line, _ = strconv.Atoi(at[1])
+			msg = strings.Replace(msg, at[0], "", 1)
+		}
 		switch {
 		case strings.HasPrefix(msg, "register overflow"), strings.HasPrefix(msg, "too many local"):
 			msg = "this function has too many local variables or too long an expression"

@@ -59,7 +59,7 @@ func (d *directive) parse(L *glua.LState, f string) (rest string) {
 		d.prec = max(d.prec, 0)
 	}
 	if f == "" {
-		L.RaiseError("invalid format (ends with '%%')")
+		L.RaiseError("invalid format (ends with '%s')", "%")
 	}
 	d.verb = f[0]
 	return f[1:]

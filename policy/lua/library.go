@@ -19,9 +19,10 @@ var (
 )
 
 func init() {
+	strings := newLibrary(stringFuncs)
 	language = map[string]glua.LValue{
 		"_VERSION": glua.LString("Lua 5.1"),
-		"string":   newLibrary(stringFuncs),
+		"string":   strings,
 		"table":    newLibrary(tableFuncs),
 		"math":     mathLibrary(),
 	}
@@ -31,7 +32,7 @@ func init() {
 	for name, fn := range hiddenFuncs {
 		language[name] = Builtin(fn)
 	}
-	stringMeta = stringMetatable(language["string"])
+	stringMeta = stringMetatable(strings)
 	standardLibrary = NewLibrary(nil)
 }
 

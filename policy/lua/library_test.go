@@ -8,7 +8,7 @@ import (
 // TestLibrary tells what the libraries give where C's or Go's would give something else; the corpus compares the rest.
 func TestLibrary(t *testing.T) {
 	for _, c := range []struct{ src, want string }{
-		{`return tostring(1e15) .. " " .. tostring(2^53) .. " " .. tostring(123456789012345)`, "1e+15 9.007199254741e+15 123456789012345"},
+		{`return tostring(1e15) .. " " .. tostring(2^53) .. " " .. tostring(123456789012345)`, "1e+15 9.007199254741e+15 1.2345678901234e+14"},
 		{`return tostring(1/0) .. tostring(-1/0) .. tostring(1e300) .. tostring(0.1)`, "inf-inf1e+3000.1"},
 		{`return tonumber("0x") == nil and tonumber("1_000") == nil and tonumber("inf") == nil and tonumber("nan") == nil and tonumber("0b1") == nil`, "true"},
 		{`return tonumber(" 12 ") .. " " .. tonumber("0x1F") .. " " .. tonumber("ff", 16) .. " " .. tonumber("777", 8) .. " " .. tostring(tonumber("9", 8)) .. " " .. tonumber("z", 36)`,

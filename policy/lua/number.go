@@ -9,7 +9,7 @@ import (
 // formatNumber writes a number as Lua 5.1 does (%.14g), but by choice without the sign of a zero: the VM's -3 % 3 has one
 // where Lua's has none.
 func formatNumber(f float64) string {
-	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
+	if f == math.Trunc(f) && math.Abs(f) < 1e14 {
 		return strconv.FormatInt(int64(f), 10)
 	}
 	switch {

@@ -129,6 +129,7 @@ func (sc *scanner) long() bool {
 		sc.next()
 		return false
 	}
+	line, col, mark := sc.line, sc.col, sc.text[sc.pos:sc.pos+level+2]
 	for i := 0; i < level+2; i++ {
 		sc.next()
 	}
@@ -147,7 +148,8 @@ func (sc *scanner) long() bool {
 			return true
 		}
 	}
-	return true // unterminated: the parser says it
+	sc.complain(line, col, true, "unterminated string or comment: '%s' is never closed", mark)
+	return true
 }
 
 // numeral takes what gopher-lua's scanner takes, and refuses what it would turn into NaN in silence ("1e", "1.5.2").
@@ -175,12 +177,16 @@ func isHex(b string) bool { return len(b) > 1 && b[0] == '0' && b[1]|0x20 == 'x'
 // quoted skips "..." and tells escapes that Lua 5.1 does not have: it drops the backslash in silence, so '\x41' is "x41"
 // and '\.' in a pattern matches anything.
 func (sc *scanner) quoted() {
+	fromLine, fromCol := sc.line, sc.col
 	quote := sc.next()
 	for sc.pos < len(sc.text) {
 		line, col := sc.line, sc.col
 		c := sc.next()
 		switch {
-		case c == quote || c == '\n': // an unterminated string: the parser says it
+		case c == quote:
+			return
+		case c == '\n':
+			sc.complain(fromLine, fromCol, true, "unterminated string")
 			return
 		case c == '\\' && sc.pos < len(sc.text):
 			e := sc.peek(0)
@@ -194,6 +200,7 @@ func (sc *scanner) quoted() {
 			}
 		}
 	}
+	sc.complain(fromLine, fromCol, true, "unterminated string")
 }
 
 func (sc *scanner) decimalEscape(line, col int) {

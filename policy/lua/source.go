@@ -99,7 +99,8 @@ func (s *source) syntax(err error) Problem {
 	} else {
 		text = strings.ToLower(text[:1]) + text[1:]
 	}
-	return s.at(line, max(col, 1), "%s", text)
+	col = max(col, 1)
+	return s.at(line, col, "%s%s", text, s.hint(line, col, pe.Token))
 }
 
 // end is the place behind the last word.

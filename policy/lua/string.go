@@ -9,9 +9,17 @@ import (
 // The string library is our own: gopher-lua's compiles a pattern at every call, copies the text at every replacement, formats with
 // fmt, and breaks Latin-1 in lower().
 
-func stringMetatable(lib glua.LValue) *glua.LTable {
+// stringMetatable makes s:upper() work. By choice a text has no other fields: Lua would give nil for msg.from.domain, and a rule
+// that compares it would let everything pass.
+func stringMetatable(lib *glua.LTable) *glua.LTable {
+	methods := NewTable()
+	lib.ForEach(methods.RawSet)
+	methods.Metatable = newLibrary(map[string]glua.LGFunction{"__index": func(L *glua.LState) int {
+		L.RaiseError("text has no field '%s'", keyText(L.Get(2)))
+		return 0
+	}})
 	mt := newLibrary(coercions())
-	mt.RawSetString("__index", lib)
+	mt.RawSetString("__index", methods)
 	mt.RawSetString("__metatable", glua.LFalse) // getmetatable("") must not lead to what all strings share
 	return mt
 }
@@ -94,13 +102,18 @@ func stringChar(L *glua.LState) int {
 
 func stringRep(L *glua.LState) int {
 	s, n := checkString(L, 1), checkNumber(L, 2)
-	if !(n >= 1) || s == "" {
+	if !(n >= 1) || s == "" && L.Get(3) == glua.LNil {
 		return pushString(L, "")
 	}
 	// The product may be larger than any integer: it is paid as a float first.
-	total := float64(len(s)) * float64(int64(min(n, 1<<40)))
+	sep := optString(L, 3, "") // LuaJIT's, and later Luas'
+	total := float64(len(s)+len(sep)) * float64(int64(min(n, 1<<40)))
 	m := MeterOf(L)
 	m.Alloc(L, int64(min(total, 1<<50))+16)
+	if sep != "" {
+		s = strings.Repeat(s+sep, int(n)-1) + s
+		return pushString(L, s)
+	}
 	return pushString(L, strings.Repeat(s, int(n)))
 }
 

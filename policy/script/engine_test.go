@@ -80,7 +80,7 @@ func TestReload(t *testing.T) {
 	if n := logs.FilterMessage("policy problem").Len(); n != 1 {
 		t.Errorf("the problem was told %d times", n)
 	}
-	if m := logs.FilterMessage("policy problem").All()[0].ContextMap(); m["at"] != "10-test.lua:1:43" || m["problem"] != "unexpected 'end'" {
+	if m := logs.FilterMessage("policy problem").All()[0].ContextMap(); m["at"] != "10-test.lua:1:43" || m["problem"] != "unexpected 'end' ('(' of line 1 is still open)" {
 		t.Errorf("%v", m)
 	}
 	reload(fmt.Sprintf(versioned, "one"), true) // taken back
