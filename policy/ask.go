@@ -310,6 +310,7 @@ func (s *Session) settle(ev *Event) {
 	switch {
 	case ev.Hook == Rcpt:
 		ev.Rcpt.holds = append(ev.Rcpt.holds, ev.holds...)
+		s.Tx.reserved = append(s.Tx.reserved, ev.Rcpt)
 	case ev.Hook >= Mail && ev.Hook <= Message && s.Tx != nil:
 		s.Tx.holds = append(s.Tx.holds, ev.holds...)
 	default:

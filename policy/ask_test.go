@@ -227,6 +227,16 @@ func TestHoldsFollowTheirOwner(t *testing.T) {
 			rcpt(t, s, "u@x.example", 250)
 			s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Accept}})
 		}, 1, 0},
+		{"given back when MAIL is refused while the recipient is asked", policy.Rcpt, func(t *testing.T, s *policy.Session) {
+			r := &policy.Recipient{In: pt.Path(t, "u@x.example"), Out: pt.Path(t, "u@x.example")}
+			s.Ask(&policy.Event{Hook: policy.Rcpt, Rcpt: r})
+			s.Tell(&policy.Event{Hook: policy.Answered, Verb: "MAIL", Reply: policy.Reply{Code: 550}, By: policy.ByUpstream})
+			s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: policy.Reply{Code: 503}, By: policy.ByMoongate, Rcpt: r})
+		}, 0, 1},
+		{"given back when the session ends before the recipient is answered", policy.Rcpt, func(t *testing.T, s *policy.Session) {
+			s.Ask(&policy.Event{Hook: policy.Rcpt, Rcpt: &policy.Recipient{In: pt.Path(t, "u@x.example")}})
+			s.Tell(&policy.Event{Hook: policy.Disconnect})
+		}, 0, 1},
 		{"given back at once when the upstream refused the recipient", policy.Rcpt, func(t *testing.T, s *policy.Session) {
 			rcpt(t, s, "u@x.example", 550)
 		}, 0, 1},

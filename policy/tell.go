@@ -87,15 +87,12 @@ func (s *Session) finish(o *Outcome) {
 	for _, r := range tx.Rcpts {
 		if accepted && r.State != RcptRefused {
 			keep(&r.holds)
-		} else {
-			release(&r.holds)
 		}
 	}
 	if accepted {
 		keep(&tx.holds)
-	} else {
-		release(&tx.holds)
 	}
+	tx.release()
 	s.logRules(o)
 	s.Env.Metrics.finished(o)
 	s.messageLine(o)
@@ -110,8 +107,18 @@ func (s *Session) finish(o *Outcome) {
 func (s *Session) drop() {
 	tx := s.Tx
 	tx.done = true
-	release(&tx.holds)
+	tx.release()
 	s.forget()
+}
+
+// release gives back what was not kept, also for a recipient that was asked
+// about and never answered: MAIL, sent beside it, was refused, or the session
+// ended.
+func (tx *Transaction) release() {
+	release(&tx.holds)
+	for _, r := range tx.reserved {
+		release(&r.holds)
+	}
 }
 
 func (s *Session) forget() {

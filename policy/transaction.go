@@ -94,7 +94,8 @@ type Transaction struct {
 	rule     *Rule
 	by       string
 	holds    []Hold
-	open     bool // its MAIL was answered 2xx
+	reserved []*Recipient // that have holds
+	open     bool         // its MAIL was answered 2xx
 	done     bool
 }
 
