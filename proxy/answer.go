@@ -35,10 +35,17 @@ func (s *session) answer(verb string, r policy.Reply, by policy.Source, rcpt *po
 }
 
 func (s *session) answerCause(verb string, r policy.Reply, by policy.Source, rcpt *policy.Recipient, cause string) {
-	if s.collect(); s.cause == "" { // behind a 421 nothing is said any more
+	switch s.collect(); {
+	case s.cause != "": // behind a 421 nothing is said any more
+	case s.orphan(rcpt):
+		s.say(verb, replyNeedMail, policy.ByMoongate, rcpt, "")
+	default:
 		s.say(verb, r, by, rcpt, cause)
 	}
 }
+
+// orphan reports a recipient whose MAIL, sent beside it, was refused meanwhile.
+func (s *session) orphan(rcpt *policy.Recipient) bool { return rcpt != nil && s.policy.Tx == nil }
 
 // say is answer for who knows that nothing is owed. It returns the reply as the
 // client hears it.
@@ -65,6 +72,9 @@ func (s *session) say(verb string, r policy.Reply, by policy.Source, rcpt *polic
 func (s *session) refuse(verb string, v policy.Verdict, rcpt *policy.Recipient) policy.Reply {
 	if s.collect(); s.cause != "" {
 		return v.Reply
+	}
+	if s.orphan(rcpt) {
+		return s.say(verb, replyNeedMail, policy.ByMoongate, rcpt, "")
 	}
 	s.delay(v)
 	r := s.say(verb, v.Reply, source(v), rcpt, "")

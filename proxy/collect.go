@@ -24,6 +24,11 @@ func (r *relay) underWay() (n int) {
 	return n
 }
 
+// onlyMail reports whether MAIL alone is outstanding. The rules of the first
+// recipient are asked beside it: they see no more of the transaction than when
+// MAIL is held for them, and both commands leave in one group.
+func (r *relay) onlyMail() bool { return len(r.awaited) == 1 && r.awaited[0].verb == "MAIL" }
+
 // maxRedials bounds how often a dead connection is replaced at MAIL: a pool may
 // hold several that died together. Once MAIL was accepted it happens once
 // (docs/mail.md 11).
@@ -108,7 +113,7 @@ func (s *session) answerLost(a awaited) {
 	switch o := s.relay.refused; {
 	case a.silent:
 	case s.policy.Tx == nil: // its MAIL was refused
-		s.say(a.verb, replyNeedMail, policy.ByMoongate, nil, "")
+		s.say(a.verb, replyNeedMail, policy.ByMoongate, a.rcpt, "")
 	case o != nil:
 		s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
 	default:

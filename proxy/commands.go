@@ -87,7 +87,7 @@ func (s *session) command(line []byte) {
 
 // perform is check -> ask -> do.
 func (s *session) perform(cmd *command, k *call) {
-	if k.verb != "RCPT" || s.policy.Wants(policy.Rcpt) {
+	if k.verb != "RCPT" || s.policy.Wants(policy.Rcpt) && !s.relay.onlyMail() {
 		s.collect() // what is asked now knows what became of what stood before
 		if s.cause != "" {
 			return // 421 was said, and what stands behind it must not be done
