@@ -33,6 +33,9 @@ var builtins = map[string][]string{
 		"ldexp", "log", "log10", "max", "min", "mod", "modf", "pi", "pow", "rad", "random", "sin", "sinh", "sqrt", "tan", "tanh"},
 }
 
+// TextMethods are the methods of every string.
+func TextMethods() []string { return builtins["string"] }
+
 func (n *Names) known(name string) bool {
 	if _, ok := builtins[name]; ok {
 		return true

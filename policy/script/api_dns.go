@@ -39,7 +39,7 @@ func (x *state) lookup(ctx context.Context, q policy.Query) ([]string, error) {
 // nobody. Who comes too late gets what is known already, else "temporary".
 func (x *state) waiting(L *glua.LState) (context.Context, context.CancelFunc) {
 	if x.s == nil || x.s.World == nil {
-		L.RaiseError("there is nobody to ask here")
+		L.RaiseError("the DNS is asked in a hook: nothing is asked while a file is loaded")
 	}
 	end := time.Now().Add(maxLookup)
 	if d := x.ev.Deadline; !d.IsZero() && d.Add(-leftForRule).Before(end) {

@@ -32,7 +32,10 @@ func (x *state) ratelimit(L *glua.LState) int {
 	case glua.LString:
 		l.rates = []policy.Rate{checkRate(L, string(v))}
 	case *glua.LTable:
-		for i := 1; i <= min(v.Len(), 8); i++ {
+		if v.Len() > 8 {
+			L.RaiseError("ratelimit: at most 8 rates, and here are %d", v.Len())
+		}
+		for i := 1; i <= v.Len(); i++ {
 			l.rates = append(l.rates, checkRate(L, v.RawGetInt(i).String()))
 		}
 	}
@@ -76,7 +79,7 @@ func checkRate(L *glua.LState, s string) policy.Rate {
 	n, err := strconv.ParseInt(strings.TrimSpace(count), 10, 32)
 	d, err2 := parseDuration(strings.TrimSpace(per))
 	if !ok || err != nil || err2 != nil || n < 1 || d > 366*24*time.Hour {
-		L.RaiseError(`%q is no rate: write "60/1m", "100/h" or "500/d"`, s)
+		L.RaiseError(`ratelimit: %q is no rate: write "60/1m", "100/h" or "500/d"`, s)
 	}
 	return policy.Rate{Count: n, Per: d}
 }

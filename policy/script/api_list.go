@@ -1,6 +1,7 @@
 package script
 
 import (
+	"fmt"
 	"strings"
 
 	glua "github.com/yuin/gopher-lua"
@@ -30,12 +31,31 @@ var listClass = (&class{name: "list", typ: "List", doc: "A set of words or domai
 			}},
 	}}).ready()
 
+// listed is what stands in a table.
+func listed(L *glua.LState, t *glua.LTable, what string) (words []string) {
+	if L.GetTop() > 1 {
+		L.RaiseError("%s: one table, or the entries one by one", what)
+	}
+	for i := 1; i <= t.Len(); i++ {
+		word, ok := t.RawGetInt(i).(glua.LString)
+		if !ok {
+			L.RaiseError("%s: entry %d of the table is text, and here it is %s", what, i, typeName(t.RawGetInt(i)))
+		}
+		words = append(words, string(word))
+	}
+	return words
+}
+
 // list declares a list of a kind: a file in the policy directory, or its
 // entries where the kind takes them.
 func (x *state) list(L *glua.LState, what string, kind listKind) int {
 	var words []string
-	for i := 1; i <= L.GetTop(); i++ {
-		words = append(words, checkString(L, i, what))
+	if t, ok := L.Get(1).(*glua.LTable); ok && kind != wordSet {
+		words = listed(L, t, what)
+	} else {
+		for i := 1; i <= L.GetTop(); i++ {
+			words = append(words, checkString(L, i, what))
+		}
 	}
 	if len(words) == 0 {
 		L.RaiseError("%s of nothing", what)
@@ -48,7 +68,11 @@ func (x *state) list(L *glua.LState, what string, kind listKind) int {
 		if isFile {
 			return x.p.shared.lists.open(words[0], kind)
 		}
-		return fixedList(kind, words)
+		l, err := fixedList(kind, words)
+		if err != nil && kind == ipSet && len(words) == 1 {
+			err = fmt.Errorf("%q is no address, no network and no file of the policy directory", clip(words[0], 80))
+		}
+		return l, err
 	})
 	c := listClass
 	if kind == ipSet {

@@ -15,6 +15,9 @@ func checkString(L *glua.LState, n int, what string) string {
 	case glua.LNumber:
 		return v.String()
 	default:
+		if v == glua.LNil {
+			L.RaiseError("%s: argument %d is missing or nil", what, argument(L, n))
+		}
 		L.RaiseError("%s: argument %d is text, and here it is %s", what, argument(L, n), typeName(v))
 	}
 	return ""

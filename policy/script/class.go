@@ -4,6 +4,7 @@ import (
 	glua "github.com/yuin/gopher-lua"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 // class describes objects that scripts get from us, "msg". They are strict:
@@ -89,6 +90,9 @@ func (c *class) self(L *glua.LState, what string) (any, *state) {
 	}
 	x := ud.Value.(object).in()
 	if x == nil {
+		if h, _ := lua.StateOf(L).Host.(*state); h != nil && h.loading != nil {
+			L.RaiseError("%s:%s works in a hook: nothing is asked while a file is loaded", c.name, what)
+		}
 		L.RaiseError("this %s is used outside of its hook", c.name)
 	}
 	return ud.Value, x
@@ -142,6 +146,8 @@ func (c *class) instead(name string) string {
 		return ": use " + c.name + ":set_" + name + "(...)"
 	case name == "rcpts":
 		return ": use msg:add_rcpt(...) and msg:remove_rcpt(...)"
+	case name == "data":
+		return ": it is a table, and its fields can: " + c.name + ".data.x = ..."
 	case name == "address":
 		return ": use msg:replace_rcpt(rcpt, ...)"
 	}

@@ -3,6 +3,7 @@ package script
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	glua "github.com/yuin/gopher-lua"
@@ -59,7 +60,11 @@ func (ld *loading) problem(err error) lua.Problem {
 		return lua.Problem{File: ld.chunk.File, Text: err.Error()}
 	}
 	if c := ld.find(e.File); c != nil && e.Line > 0 {
-		return c.At(e.Line, "", 0, "%s", e.Text)
+		word := "" // "ratelimit: ...", "on.mail wants a function"
+		if i := strings.IndexAny(e.Text, ":. "); i > 0 {
+			word = e.Text[:i]
+		}
+		return c.At(e.Line, word, 0, "%s", e.Text)
 	}
 	return lua.Problem{File: ld.chunk.File, Line: e.Line, Text: e.Text}
 }

@@ -31,6 +31,7 @@ type looker struct {
 	problems  []lua.Problem
 	hook      policy.Hook
 	inHook    bool
+	inBody    bool // not in a function within the handler
 }
 
 // env is which class the names in scope are known to be of.
@@ -116,6 +117,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 		l.block(s.Stmts, inner)
 	case *ast.GenericForStmt:
 		l.exprs(s.Exprs, e)
+		l.over(s.Exprs, e)
 		inner := maps.Clone(e)
 		for _, name := range s.Names {
 			delete(inner, name)
@@ -129,6 +131,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 		l.function(s.Func, e)
 	case *ast.ReturnStmt:
 		l.exprs(s.Exprs, e)
+		l.returned(s, e)
 	}
 }
 
@@ -149,6 +152,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.AttrGetExpr:
 		l.expr(x.Object, e)
 		l.expr(x.Key, e)
+		l.deep(x, e)
 		l.read(x, e)
 	case *ast.FuncCallExpr:
 		l.call(x, e)
@@ -166,8 +170,10 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 		l.compare(x, e)
+		l.mixed("compared", e, x.Lhs, x.Rhs)
 	case *ast.StringConcatOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
+		l.mixed("joined", e, x.Lhs, x.Rhs)
 	case *ast.ArithmeticOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.UnaryMinusOpExpr:
@@ -188,5 +194,8 @@ func (l *looker) function(fn *ast.FunctionExpr, e env) {
 			l.known[name] = true
 		}
 	}
+	was := l.inBody
+	l.inBody = false
 	l.block(fn.Stmts, inner)
+	l.inBody = was
 }

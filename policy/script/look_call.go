@@ -35,11 +35,34 @@ func (l *looker) call(x *ast.FuncCallExpr, e env) {
 	}
 	l.expr(x.Func, e)
 	l.exprs(x.Args, e)
-	if id, ok := x.Func.(*ast.IdentExpr); ok && !l.known[id.Value] {
-		if l.inHook && isDeclaration(id.Value) {
-			l.note(x.Line(), id.Value, "%s belongs at the top of the file, not in a hook", id.Value)
+	l.objectCalled(x, e)
+	switch f := x.Func.(type) {
+	case *ast.IdentExpr:
+		if l.known[f.Value] {
+			break
 		}
-		l.verdict(x, id.Value)
+		if l.inHook && isDeclaration(f.Value) {
+			l.note(x.Line(), f.Value, "%s belongs at the top of the file, not in a hook", f.Value)
+		}
+		l.verdict(x, f.Value, e)
+	case *ast.AttrGetExpr:
+		l.libraryCall(x, f, e)
+	}
+}
+
+// libraryCall checks the arguments of dns.a(...) and its like.
+func (l *looker) libraryCall(x *ast.FuncCallExpr, f *ast.AttrGetExpr, e env) {
+	of, ok := f.Object.(*ast.IdentExpr)
+	key, ok2 := f.Key.(*ast.StringExpr)
+	if !ok || !ok2 || l.known[of.Value] {
+		return
+	}
+	for _, lib := range language.libraries {
+		for _, fn := range lib.functions {
+			if lib.name == of.Value && fn.name == key.Value {
+				l.args(x, lib.name+"."+fn.name, lib.name, fn.params, e)
+			}
+		}
 	}
 }
 
@@ -72,8 +95,8 @@ func (l *looker) handler(x ast.Expr) *ast.FunctionExpr {
 
 // handle walks a handler knowing its stage and what its parameters are.
 func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, e env) {
-	l.hook, l.inHook = hook, true
-	defer func() { l.inHook = false }()
+	l.hook, l.inHook, l.inBody = hook, true, true
+	defer func() { l.inHook, l.inBody = false, false }()
 	inner := maps.Clone(e)
 	var classes []*class
 	switch hook {
@@ -99,7 +122,7 @@ func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, e env) {
 }
 
 // verdict checks what can be seen of reject(550, "5.7.1", "...").
-func (l *looker) verdict(x *ast.FuncCallExpr, name string) {
+func (l *looker) verdict(x *ast.FuncCallExpr, name string, e env) {
 	i := slices.IndexFunc(verdictFunctions, func(f *function) bool { return f.name == name })
 	if i < 0 {
 		return
@@ -114,6 +137,10 @@ func (l *looker) verdict(x *ast.FuncCallExpr, name string) {
 	}
 	class, ok := map[string]int{"reject": 5, "tempfail": 4, "disconnect": 0}[name]
 	if !ok {
+		l.args(x, name, name, verdictFunctions[i].params, e)
+		return
+	}
+	if !l.replyArgs(x, name, e) {
 		return
 	}
 	args := x.Args

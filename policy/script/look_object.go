@@ -132,9 +132,13 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	}
 	c := l.class(x.Receiver, e)
 	if c == nil {
+		l.textMethod(x, e)
 		return
 	}
 	m := l.member(c, x.Method, x.Line())
+	if m != nil && m.do != nil {
+		l.args(x, m.name, x.Method, m.params, e)
+	}
 	switch {
 	case m == nil:
 	case m.do == nil:

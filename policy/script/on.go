@@ -153,8 +153,11 @@ func maxTimeout(h policy.Hook) time.Duration {
 }
 
 func quoteValue(v glua.LValue) string {
-	if s, ok := v.(glua.LString); ok {
-		return fmt.Sprintf("%q", clip(string(s), 60))
+	switch v := v.(type) {
+	case glua.LString:
+		return fmt.Sprintf("%q", clip(string(v), 60))
+	case glua.LNumber, glua.LBool:
+		return v.String()
 	}
 	return typeName(v)
 }
@@ -166,6 +169,9 @@ func (p *Policy) faces() (problems []lua.Problem) {
 		for _, r := range p.rules {
 			if r.Hook != policy.Done && !f.Asks(r.Hook) {
 				ld.note(r, "on.%s is never asked by %s", r.Hook, faceName(f))
+			} else if r.Hook == policy.Auth {
+				ld.note(r, "on.auth is not asked yet: AUTH is not supported yet")
+				ld.problems[len(ld.problems)-1].Warning = true
 			}
 		}
 	}

@@ -95,7 +95,7 @@ on.connect(function(conn)
   return reject(table.concat({ n:add("k"), n:add("K", 2), n:get("k"), n:get("x"), tostring(seen), tostring(c:add("k")),
     c:get("TEXT"), c:get("num") * 2, tostring(c:get("yes")), tostring(c:get("no")), tostring(c:get("nothing")) }, " "))
 end)
-on.helo(function(conn) c:set("x", {}) end)
+on.helo(function(conn) local v = {} c:set("x", v) end)
 on.unknown(function(conn) return reject(tostring(c:get("text")) .. n:get("k")) end)`)
 	c.is(c.ask(policy.Connect), "554 5.7.1 1 3 3 0 true false a 3 true false nil")
 	c.is(c.ask(policy.Helo), failed)
@@ -109,7 +109,7 @@ func TestListsAndSets(t *testing.T) {
 local words = list("words.txt")
 local doms = domains("Example.COM", ".sub.example.org", "*.star.example", "b\195\188cher.example")
 local dfile = domains("lists/domains.txt")
-local nets = ipset("10.0.0.0/8", "2001:db8::/32", "192.0.2.7", "::ffff:198.51.100.0/120")
+local nets = ipset({ "10.0.0.0/8", "2001:db8::/32", "192.0.2.7", "::ffff:198.51.100.0/120" })
 local nfile = ipset("nets.txt")
 local function s(...)
   local t = {...}
@@ -221,7 +221,7 @@ local two = dnsbl({ "a.example", "zen.example.org" })`+rule, "zen.example.org a.
 	reload("local zen = dnsbl('b.example')\non.mail(function(msg)", "zen.example.org a.example", 1) // refused
 	reload("local zen = dnsbl('b.example', { answers = '127.0.0.9' })"+rule, "b.example", 2)
 	p := e.Policy()
-	if got := p.Warn(p.Zones()[0], "%s is off", p.Zones()[0].Name).Render(); !strings.HasPrefix(got, "10-test.lua:1:1: b.example is off\n    local zen = dnsbl('b.example'") {
+	if got := p.Warn(p.Zones()[0], "%s is off", p.Zones()[0].Name).Render(); !strings.HasPrefix(got, "10-test.lua:1:13: b.example is off\n    local zen = dnsbl('b.example'") {
 		t.Error(got)
 	}
 	reload(rule, "", 3)
@@ -330,7 +330,7 @@ endif
 		"pcre:if": `map: if: an if without endif`, "pcre:end": `map: end: line 1: endif without if`, "pcre:look": "map: look: line 1: error parsing regexp: invalid or unsupported Perl syntax: `(?=`",
 	} {
 		_, ps := Load(snapshot("-- 10-a.lua --\nlocal m = map('"+source+"')\non.connect(function() end)\n-- t --\nkey\n-- if --\nif /x/\n/y/ z\n-- end --\nendif\n-- look --\n/(?=x)/ y\n"), Options{})
-		if got := problemLines(ps); got != "10-a.lua:1:1: "+why {
+		if got := problemLines(ps); got != "10-a.lua:1:11: "+why {
 			t.Errorf("%s: %s", source, got)
 		}
 	}
@@ -341,7 +341,7 @@ func TestGreylist(t *testing.T) {
 local g = greylist("g", { delay = "5m", window = "1h", keep = "2d" })
 on.rcpt({ mode = "shadow" }, function(msg, rcpt) g:check(msg.conn, msg, rcpt) end)
 on.rcpt(function(msg, rcpt)
-  if rcpt.user == "wrong" then g:check(msg, rcpt) end
+  if rcpt.user == "wrong" then g:check(unpack({ msg, rcpt })) end
   local pass, wait = g:check(msg.conn, msg, rcpt)
   if not pass then return tempfail("wait " .. wait) end
   return accept()

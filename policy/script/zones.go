@@ -43,7 +43,7 @@ func (p *Policy) zoneNames() []string {
 func (p *Policy) Warn(z Zone, format string, args ...any) lua.Problem {
 	problem := lua.Problem{File: z.File, Line: z.Line, Text: fmt.Sprintf(format, args...)}
 	if c := (&loading{p: p}).find(z.File); c != nil {
-		problem = c.At(z.Line, "", 0, "%s", problem.Text)
+		problem = c.At(z.Line, "dnsbl", 0, "%s", problem.Text)
 	}
 	problem.Warning = true
 	return problem

@@ -468,12 +468,12 @@ function ratelimit(name, rate, options) end
 function list(file) end
 
 ---A set of domains, subdomains included. has() takes a domain or an address.
----@param ... string Domains, or one file of them in the policy directory.
+---@param ... string|string[] Domains, a table of them, or one file of them in the policy directory.
 ---@return List
 function domains(...) end
 
 ---A set of addresses and networks.
----@param ... string Addresses and networks ("10.0.0.0/8"), or one file of them in the policy directory.
+---@param ... string|string[] Addresses and networks ("10.0.0.0/8"), a table of them, or one file of them in the policy directory.
 ---@return IpSet
 function ipset(...) end
 
