@@ -19,8 +19,8 @@ import (
 // ways make a message flow through, be held until its header is judged, and be held whole.
 var ways = map[string]string{
 	"free":    `on.mail("nothing", function(msg) end)`,
-	"headers": `on.headers("looks", function(msg) return msg.subject == "never" and reject() or nil end)`,
-	"message": `on.message("looks", function(msg) return msg.subject == "never" and reject() or nil end)`,
+	"headers": `on.headers("looks", function(msg) return msg.subject == "never" and reject("never") or nil end)`,
+	"message": `on.message("looks", function(msg) return msg.subject == "never" and reject("never") or nil end)`,
 }
 
 // bare is what a Postfix that takes its client for a local one completes: no domain in From, neither
