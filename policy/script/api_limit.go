@@ -1,8 +1,10 @@
 package script
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,8 +58,11 @@ func (x *state) ratelimit(L *glua.LState) int {
 			if !ok || n < 1 || float64(n) != math.Trunc(float64(n)) || n > math.MaxInt32 {
 				L.RaiseError("ratelimit: burst is a whole number above 0")
 			}
-			for i := range l.rates {
-				l.rates[i].Burst = int64(n)
+			shortest := slices.MinFunc(l.rates, func(a, b policy.Rate) int { return cmp.Compare(a.Per, b.Per) })
+			for i := range l.rates { // with a burst of 5, 500 a day would be one in three minutes
+				if l.rates[i] == shortest {
+					l.rates[i].Burst = int64(n)
+				}
 			}
 		}
 		switch v := o.RawGetString("count"); {

@@ -16,7 +16,7 @@ var sharedFunctions = []*function{
 	{name: "ratelimit", top: true,
 		params: []param{{"name", "string", "Its name; the same name is the same limit in every version of the policy."},
 			{"rate", "string|string[]", `"60/1m" or {"100/h", "500/d"}: all of them at once.`},
-			{"options", "{burst: integer?, count: string?}?", `burst: how many at once, by default the whole count. count = "recipients": from data on, take counts the recipients.`}},
+			{"options", "{burst: integer?, count: string?}?", `burst: how many of the shortest rate at once, by default its whole count. count = "recipients": from data on, take counts the recipients.`}},
 		returns: []param{{"", "RateLimit", ""}},
 		doc:     "A limit: \"60/1m\" lets 60 through at once, then one a second.",
 		do:      (*state).ratelimit},

@@ -58,6 +58,30 @@ func TestLimitsAreGivenBack(t *testing.T) {
 	c.is(c.ask(policy.Data), "451 4.7.1 wait 8580")
 }
 
+// A burst is the shortest rate's: the day's limit stays a limit of the day.
+func TestBurst(t *testing.T) {
+	c := connect(t, `
+local l = ratelimit("l", { "8/d", "60/1m" }, { burst = 2 })
+on.mail(function(msg)
+  local ok, wait = l:take("k")
+  if not ok then return tempfail("wait " .. wait) end
+end)`)
+	take := func(want string) {
+		t.Helper()
+		c.is(c.mail("a@b.example"), want)
+		c.done(policy.Accept)
+	}
+	for range 3 {
+		take("continue")
+		take("continue")
+		take("451 4.7.1 wait 1")
+		c.world.Clock = c.world.Clock.Add(2 * time.Second)
+	}
+	take("continue")
+	take("continue")
+	take("451 4.7.1 wait 10794") // eight a day
+}
+
 func TestLimitKeys(t *testing.T) {
 	c := connect(t, `
 local l = ratelimit("l", "1/m")

@@ -458,7 +458,7 @@ function delay(seconds, verdict) end
 ---A limit: "60/1m" lets 60 through at once, then one a second.
 ---@param name string Its name; the same name is the same limit in every version of the policy.
 ---@param rate string|string[] "60/1m" or {"100/h", "500/d"}: all of them at once.
----@param options? {burst: integer?, count: string?} burst: how many at once, by default the whole count. count = "recipients": from data on, take counts the recipients.
+---@param options? {burst: integer?, count: string?} burst: how many of the shortest rate at once, by default its whole count. count = "recipients": from data on, take counts the recipients.
 ---@return RateLimit
 function ratelimit(name, rate, options) end
 
