@@ -51,6 +51,9 @@ func (c *checker) stmt(s ast.Stmt) {
 		}
 		c.loop([]string{x.Name}, x.Stmts)
 	case *ast.GenericForStmt:
+		if _, ok := x.Exprs[0].(*ast.NumberExpr); ok {
+			c.report(x.Line(), "for", "a loop over numbers is written 'for %s = 1, 10 do'", x.Names[0])
+		}
 		c.exprs(x.Exprs)
 		c.loop(x.Names, x.Stmts)
 	case *ast.ReturnStmt:

@@ -39,6 +39,8 @@ func (s *source) hint(line, col int, token string) string {
 		return bracket("to compare, write '=='")
 	case token == "{" && asks:
 		return bracket("write 'then' or 'do', and 'end'")
+	case (first == "if" || first == "elseif") && !strings.Contains(before+" ", " then "):
+		return bracket("is 'then' missing?")
 	}
 	if o, ok := s.openAt(line, col); ok {
 		closer := token == ")" || token == "]" || token == "}"

@@ -95,6 +95,12 @@ func TestProblems(t *testing.T) {
 		{"timeout of a number", "on.mail({timeout = 0}, function() end)", `10-test.lua:1:1: on.mail: timeout is a time such as "500ms" or "2s", at most 18s here, not 0`},
 		{"networks in a table", "local a = ipset({ '10.0.0.0/8', 5 })\non.mail(function() end)", `10-test.lua:1:11: ipset: entry 2 of the table is text, and here it is a number`},
 		{"rates", "local a = ratelimit('x', {'1/s','2/m','3/h','4/d','5/w','6/2s','7/3s','8/4s','9/5s'})\non.mail(function() end)", `10-test.lua:1:11: ratelimit: at most 8 rates, and here are 9`},
+		{"text that may be nil", "on.message(function(msg)\n  msg:set_header('Subject', '[x] ' .. msg.subject)\nend)", `10-test.lua:2:43: msg.subject may be nil, and this would be an error then: write (msg.subject or "")`},
+		{"header that may be nil", "on.message(function(msg)\n  if msg:header('X'):find('a') then return accept() end\nend)", `10-test.lua:2:10: msg:header("X") may be nil, and this would be an error then: write (msg:header("X") or "")`},
+		{"text called", "on.mail(function(msg) return reject('a' .. msg.from 'b') end)", `10-test.lua:1:48: from is text and cannot be called`},
+		{"on with a colon", "on:mail(function(msg) end)", `10-test.lua:1:1: on.mail: write on.mail(...), with a dot`},
+		{"loop over numbers", "on.mail(function(msg) for i in 1, 10 do end end)", `10-test.lua:1:23: a loop over numbers is written 'for i = 1, 10 do'`},
+		{"then", "on.mail(function(msg)\n  if msg.from == '' return accept() end\nend)", `10-test.lua:2:21: unexpected 'return' (is 'then' missing?)`},
 		{"no zone", "local a = dnsbl(5)\non.mail(function() end)", `10-test.lua:1:11: dnsbl: argument 1 is a zone or a table of zones, and here it is a number`},
 		{"zones", "local t = {} for i = 1, 21 do t[i] = 'z' .. i .. '.example' end\nlocal a = dnsbl(t)\non.mail(function() end)", `10-test.lua:2:11: dnsbl: 1 to 20 zones, and here are 21`},
 		{"weights", "local a = dnsbl({ ['a.example'] = '3' })\non.mail(function() end)", `10-test.lua:1:11: dnsbl: the weight of a.example is a number, and here it is a string`},
@@ -211,6 +217,30 @@ func TestFacesAreTold(t *testing.T) {
 	}
 	p, ps := Load(snapshot(text), Options{Faces: []*policy.Face{policy.SMTP, policy.Milter}})
 	if want := "10-test.lua:1:1: on.auth is not asked yet: AUTH is not supported yet\n10-test.lua:1:1: on.auth is never asked by a milter\n10-test.lua:2:1: on.vrfy is never asked by a milter"; p != nil || problemLines(ps) != want {
+		t.Errorf("%s", problemLines(ps))
+	}
+}
+
+// What may be nil and is tested somewhere is its author's business.
+func TestGuardedNils(t *testing.T) {
+	p, ps := Load(snapshot(`
+local dyn = re("dyn")
+on.rcpt(function(msg, rcpt)
+  local conn = msg.conn
+  if conn.ptr and conn.ptr:find("dyn") then return accept() end
+  if conn.user ~= nil then log.info("user " .. conn.user) end
+  local from = msg.header_from
+  if not from then return reject("no From") end
+  log.info("From " .. msg.header_from_domain)
+  if dyn:test(conn.ptr) or conn.ip:find(":") then log.info(conn.ip .. conn.helo) end
+end)
+on.message(function(msg)
+  local subject = msg.subject or ""
+  msg:set_header("Subject", "[x] " .. subject)
+  if msg:header("X-A") == nil then return end
+  log.info("a " .. msg:header("x-a") .. (msg:header("X-B") or "none"))
+end)`), Options{})
+	if p == nil || len(ps) > 0 {
 		t.Errorf("%s", problemLines(ps))
 	}
 }

@@ -15,9 +15,10 @@ import (
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
 func look(c *lua.Chunk, unknown map[string]string) []lua.Problem {
-	l := &looker{chunk: c, unknown: unknown, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}}
+	l := &looker{chunk: c, unknown: unknown, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, tested: map[string]bool{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
+	l.warnNil()
 	return l.problems
 }
 
@@ -32,6 +33,8 @@ type looker struct {
 	hook      policy.Hook
 	inHook    bool
 	inBody    bool // not in a function within the handler
+	nils      []nilUse
+	tested    map[string]bool // what may be nil and is tested somewhere
 }
 
 // env is which class the names in scope are known to be of.
@@ -78,6 +81,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 			l.known[name] = true
 			delete(e, name)
 			if i < len(s.Exprs) {
+				l.tests(s.Exprs[i], e) // it is the local that is tested
 				if c := l.class(s.Exprs[i], e); c != nil {
 					e[name] = c
 				}
@@ -106,6 +110,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 	case *ast.RepeatStmt:
 		l.block(s.Stmts, e)
 	case *ast.IfStmt:
+		l.tests(s.Condition, e)
 		l.expr(s.Condition, e)
 		l.block(s.Then, e)
 		l.block(s.Else, e)
@@ -166,6 +171,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 			l.expr(f.Value, e)
 		}
 	case *ast.LogicalOpExpr:
+		l.tests(x, e)
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
@@ -174,6 +180,8 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.StringConcatOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 		l.mixed("joined", e, x.Lhs, x.Rhs)
+		l.needs(x.Lhs, e)
+		l.needs(x.Rhs, e)
 	case *ast.ArithmeticOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.UnaryMinusOpExpr:

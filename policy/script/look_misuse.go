@@ -39,6 +39,8 @@ func wordOf(x ast.Expr) string {
 		if k, ok := x.Key.(*ast.StringExpr); ok {
 			return k.Value
 		}
+	case *ast.FuncCallExpr:
+		return x.Method
 	}
 	return ""
 }
@@ -94,8 +96,12 @@ func (l *looker) textMethod(x *ast.FuncCallExpr, e env) {
 	}
 }
 
-// objectCalled checks friends(conn.ip).
+// objectCalled checks friends(conn.ip), and "a" .. msg.from "b".
 func (l *looker) objectCalled(x *ast.FuncCallExpr, e env) {
+	if m := l.field(x.Func, e); m != nil && classOf(m.typ) == nil {
+		l.note(x.Line(), m.name, "%s is %s and cannot be called", m.name, strings.Trim(typeWord(strings.TrimSuffix(m.typ, "?")), " "))
+		return
+	}
 	if c := l.class(x.Func, e); c != nil {
 		l.note(x.Line(), wordOf(x.Func), "%s is an object and cannot be called: write %s", c.name, c.example())
 	}

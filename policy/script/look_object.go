@@ -133,6 +133,7 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	c := l.class(x.Receiver, e)
 	if c == nil {
 		l.textMethod(x, e)
+		l.needs(x.Receiver, e)
 		return
 	}
 	m := l.member(c, x.Method, x.Line())

@@ -25,6 +25,9 @@ func (x *state) on(L *glua.LState, h policy.Hook) int {
 	case glua.LString:
 		n, name = 2, string(v)
 	case *glua.LTable:
+		if _, isOn := v.RawGetString("rcpt").(*glua.LFunction); isOn {
+			L.RaiseError("%s: write %s(...), with a dot", what, what)
+		}
 		n, options = 2, v
 	}
 	fn, ok := L.Get(n).(*glua.LFunction)
