@@ -229,6 +229,7 @@ on.rcpt(function(msg, rcpt)
   local conn = msg.conn
   if conn.ptr and conn.ptr:find("dyn") then return accept() end
   if conn.user ~= nil then log.info("user " .. conn.user) end
+  for _, name in ipairs({ "from", "id" }) do log.info(msg[name]) end
   local from = msg.header_from
   if not from then return reject("no From") end
   log.info("From " .. msg.header_from_domain)

@@ -48,7 +48,9 @@ func wordOf(x ast.Expr) string {
 // deep checks msg.from.domain, msg.from[1] and friends[conn.ip].
 func (l *looker) deep(x *ast.AttrGetExpr, e env) {
 	if c := l.class(x.Object, e); c != nil {
-		if _, ok := x.Key.(*ast.StringExpr); !ok {
+		_, named := x.Key.(*ast.StringExpr)
+		fields := slices.ContainsFunc(c.members, func(m *member) bool { return m.get != nil })
+		if !named && !fields { // msg[name] reads a field
 			l.note(x.Line(), wordOf(x.Object), "%s is an object, no table: write %s", c.name, c.example())
 		}
 		return
