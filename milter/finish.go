@@ -112,6 +112,7 @@ func (c *conn) modify(o *policy.Outcome) error {
 // aborted.
 func (c *conn) conclude(o *policy.Outcome) error {
 	var err error
+	meant := o.Reply.Code
 	switch o.Action {
 	case policy.Reject, policy.Tempfail:
 		o.Reply = c.s.Refusal(o.Reply)
@@ -133,7 +134,7 @@ func (c *conn) conclude(o *policy.Outcome) error {
 	if err != nil {
 		o = &policy.Outcome{By: policy.ByClient, Cause: err.Error(), Size: o.Size, Verdict: o.Verdict}
 	} else {
-		c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", Reply: o.Reply, By: o.By, Cause: o.Cause})
+		c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", Reply: o.Reply, By: o.By, Cause: o.Cause, Meant: meant})
 	}
 	c.s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
 	c.forget()

@@ -505,3 +505,31 @@ func TestManySessions(t *testing.T) {
 		t.Errorf("%d audit lines, want 400", n)
 	}
 }
+
+// With soft_bounce the log says what was meant, at every stage.
+func TestMeant(t *testing.T) {
+	no := policytest.Reject("no")
+	srv, logs := serverOf(policytest.Rule(policy.Rcpt, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		if ev.Rcpt.In.Local == "bad" {
+			return no, nil
+		}
+		return policy.Verdict{}, nil
+	}), policytest.Always(policy.Message, no))
+	srv.Env.SoftBounce = true
+	m := dial(t, srv, all)
+	m.hello()
+	m.want("c", wire.Mail{From: "<a@example.net>"})
+	m.want("y 450 4.7.1 no", wire.Rcpt{To: "<bad@example.net>"})
+	m.ask(wire.Rcpt{To: "a b"})
+	m.want("c", wire.Rcpt{To: "<b@example.net>"})
+	m.message("", "Subject: x")
+	m.end()
+	for _, e := range logs.FilterMessage("refuse").All() {
+		if f := e.ContextMap(); f["meant"] == nil {
+			t.Errorf("no meant: %v", f)
+		}
+	}
+	if n := logs.FilterMessage("refuse").Len(); n != 3 {
+		t.Errorf("%d refuse lines, want 3", n)
+	}
+}

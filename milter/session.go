@@ -138,7 +138,7 @@ func (c *conn) answer(ev *policy.Event, verb string, v policy.Verdict) error {
 	told := policy.Event{Hook: policy.Answered, Rcpt: ev.Rcpt, Verb: verb, Line: ev.Line, Reply: ok, By: policy.ByUpstream}
 	var err error
 	if v.Refuses() {
-		told.Reply, told.By = c.s.Refusal(v.Reply), source(v)
+		told.Reply, told.By, told.Meant = c.s.Refusal(v.Reply), source(v), v.Reply.Code
 		err = c.refuse(ev.Hook, told.Reply)
 	} else {
 		err = c.goOn(ev.Hook)

@@ -105,8 +105,9 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 // malformed refuses an address that the grammar of the SMTP door refuses: what
 // a rule cannot name it cannot judge, and both doors say the same.
 func (c *conn) malformed(h policy.Hook, verb string, r policy.Reply, err error) error {
+	meant := r.Code
 	r = c.s.Refusal(r)
-	c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: policy.ByMoongate, Cause: err.Error()})
+	c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: policy.ByMoongate, Cause: err.Error(), Meant: meant})
 	if c.silent(h) {
 		c.mail.trouble = r // told at the end of the message
 		return nil
