@@ -45,7 +45,8 @@ type conn struct {
 }
 
 func (s *Server) newConn(nc net.Conn, name string) *conn {
-	c := &conn{srv: s, name: name, nc: nc, r: wire.NewReader(quick(nc)), macros: make(macros)}
+	nc = quick(nc)
+	c := &conn{srv: s, name: name, nc: nc, r: wire.NewReader(nc), macros: make(macros)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.watch.c = c
 	c.env = *s.currentEnv()

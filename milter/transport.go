@@ -69,7 +69,8 @@ func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, erro
 			return nil, err
 		}
 		c.SetDeadline(deadline)
-		l.c = &lazyConn{Conn: quick(c), w: bufio.NewWriterSize(c, 16<<10)}
+		q := quick(c)
+		l.c = &lazyConn{Conn: q, w: bufio.NewWriterSize(q, 16<<10)}
 		l.stop = context.AfterFunc(ctx, func() { c.Close() })
 		return l.c, nil
 	})
