@@ -17,11 +17,11 @@ import (
 // Engine is the current Policy of a directory. It implements policy.Engine;
 // Reload is called from one goroutine at a time or many, Rules from all.
 type Engine struct {
-	opts    Options
 	shared  *shared
 	metrics *engineMetrics
 
-	mu      sync.Mutex // of Reload
+	mu      sync.Mutex // of Reload and Use; guards opts and tried
+	opts    Options    // of the version that serves
 	tried   tried
 	current atomic.Pointer[Policy]
 }
@@ -33,6 +33,7 @@ var _ policy.Engine = (*Engine)(nil)
 type tried struct {
 	version  string
 	hash     string // of the whole snapshot: a list that was missing may have come
+	settings settings
 	problems []lua.Problem
 	err      error
 }
@@ -89,27 +90,43 @@ var ErrRefused = errors.New("the policy has problems and was not taken")
 func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.reload(snap, e.opts)
+}
+
+// Use is Reload with other settings, under which the same scripts are a new
+// version, too. If they are refused the old settings stay with the old version.
+// Of next it takes AllowEmpty, AllowShrink, DelayReject, MaxStates and Budget;
+// all else is as NewEngine was told. Lists and what is held back of them stay.
+func (e *Engine) Use(snap watch.Snapshot, next Options) ([]lua.Problem, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.reload(snap, e.opts.with(next.settings()))
+}
+
+func (e *Engine) reload(snap watch.Snapshot, opts Options) ([]lua.Problem, error) {
 	if snap.Err == nil {
 		e.shared.lists.see(snap.Files)
+		defer e.shared.lists.followAll() // behind prune: a list may go together with the script that named it
 	}
 	version := Version(snap)
 	if snap.Err != nil {
 		version = "unreadable: " + snap.Err.Error()
 	}
 	old := e.current.Load()
-	if version == e.tried.version && (e.tried.err == nil || snap.Hash == e.tried.hash) && old != nil {
+	set := opts.settings()
+	if version == e.tried.version && set == e.tried.settings && (e.tried.err == nil || snap.Hash == e.tried.hash) && old != nil {
 		return e.tried.problems, e.tried.err
 	}
-	if old != nil && old.Rules.Version == version { // a refused one was taken back
-		e.tried = tried{version: version, hash: snap.Hash}
+	if old != nil && old.Rules.Version == version && set == e.opts.settings() { // a refused one was taken back
+		e.tried = tried{version: version, hash: snap.Hash, settings: set}
 		e.metrics.failed.Set(0)
 		e.metrics.problems.Set(0)
 		e.opts.Log.Info("policy as it serves", zap.String("version", version))
 		return nil, nil
 	}
 	start := time.Now()
-	p, problems := load(snap, e.opts, e.shared)
-	e.tried = tried{version: version, hash: snap.Hash, problems: problems}
+	p, problems := load(snap, opts, e.shared)
+	e.tried = tried{version: version, hash: snap.Hash, settings: set, problems: problems}
 	e.metrics.problems.Set(float64(len(problems)))
 	for _, pr := range problems {
 		level := zap.ErrorLevel
@@ -130,6 +147,8 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 		return problems, ErrRefused
 	}
 	e.current.Store(p)
+	e.opts = opts
+	e.shared.lists.allow(opts.AllowShrink)
 	e.shared.lists.prune(p)
 	if e.opts.Watch != nil {
 		e.opts.Watch(p.zoneNames())
@@ -145,9 +164,9 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 	return problems, nil
 }
 
-// AcceptLists takes the content of lists that was held back because it shrank,
-// and says how many lists that were.
-func (e *Engine) AcceptLists() int { return e.shared.lists.accept() }
+// AcceptLists takes the content of lists that was held back, because it shrank
+// or has no file any more, and says what it took.
+func (e *Engine) AcceptLists() []ListChange { return e.shared.lists.accept() }
 
 // RipenLists takes what was held back for long enough, where lists may shrink.
 // cmd calls it now and then.

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/moongate/moongate/internal/watch"
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 	"github.com/moongate/moongate/policy/policytest"
 	store "github.com/moongate/moongate/policy/state"
 )
@@ -249,72 +249,63 @@ func TestOddFiles(t *testing.T) {
 	}
 }
 
-// Lists follow their files without a new version; one that shrank is kept.
-func TestListsFollow(t *testing.T) {
-	const script = "-- 10-a.lua --\nlocal l = list('l.txt')\nlocal n = ipset('n.txt')\non.connect(function(conn) return reject(tostring(l:has('a')) .. tostring(l:has('w1')) .. tostring(n:has(conn.ip))) end)\n"
-	words := func(n int) string {
-		var b strings.Builder
-		for i := range n {
-			fmt.Fprintf(&b, "w%d\n", i)
-		}
-		return b.String()
-	}
-	e, logs := engine(t, Options{AllowShrink: true})
-	now := time.Unix(0, 0)
-	e.shared.lists.clock = func() time.Time { return now }
-	put := func(l, n string) {
+// The same scripts under other settings: taken, they judge by the new ones;
+// refused, everything is as it was.
+func TestUse(t *testing.T) {
+	const text = `-- 10-a.lua --
+local l = list("l.txt")
+on.connect(function(conn) return reject("at once") end)
+on.mail(function(msg) for i = 1, 50000 do end return reject("worked") end)
+`
+	e, logs := engine(t, Options{})
+	reload := func(set Options, text string, ok bool) {
 		t.Helper()
-		text := script
-		if l != "-" {
-			text += "-- l.txt --\n" + l
-		}
-		if _, err := e.Reload(snapshot(text + "-- n.txt --\n" + n)); err != nil {
-			t.Fatal(err)
+		if ps, err := e.Use(snapshot(text), set); (err == nil) != ok {
+			t.Fatalf("%v: %s", err, problemLines(ps))
 		}
 	}
-	c := func(want string) {
+	judge := func(connect, mail string) {
 		t.Helper()
-		connectTo(t, e, zap.NewNop()).is(connectTo(t, e, zap.NewNop()).ask(policy.Connect), "554 5.7.1 "+want)
+		c := connectTo(t, e, zap.NewNop())
+		c.is(c.ask(policy.Connect), connect)
+		c.is(c.mail("a@b.example"), mail)
+		c.done(policy.Continue)
 	}
-	put("w1\n", "10.0.0.0/8\n")
-	version, p := e.Rules(nil).Version, e.Policy()
-	c("falsetruefalse")
-	put(words(60)+"a\n", "192.0.2.0/24\n")
-	c("truetruetrue")
-	if e.Rules(nil).Version != version || e.Policy() != p {
-		t.Error("a list made a new version")
+	const worked = "550 5.7.1 worked"
+	full := text + "-- l.txt --\n" + words(30)
+	reload(Options{}, full, true)
+	judge("554 5.7.1 at once", worked)
+
+	first := e.Policy()
+	reload(Options{MaxStates: 1024}, full, true) // which is the default
+	if e.Policy() != first {
+		t.Error("the same settings made another version")
 	}
-	kept := func(l string) {
-		t.Helper()
-		logs.TakeAll()
-		put(l, "192.0.2.0/24\n")
-		put(l, "192.0.2.0/24\n")
-		c("truetruetrue")
-		if n := logs.FilterMessage("list kept").Len(); n != 1 {
-			t.Errorf("told %d times: %v", n, logs.All())
-		}
+	reload(Options{}, text+"-- l.txt --\nw1\n", true) // from here on the list is held back
+	late := Options{DelayReject: true, MaxStates: 3, Budget: lua.Budget{Instructions: 1000, Bytes: 1 << 20}}
+	reload(late, text+"-- l.txt --\nw1\n", true)
+	judge("continue", failed)
+	if e.Policy() == first || e.Policy().pool.max != 3 || e.Rules(nil).Version != first.Rules.Version {
+		t.Errorf("%d states, version %s", e.Policy().pool.max, e.Rules(nil).Version)
 	}
-	kept("-")                                 // gone
-	kept("")                                  // empty
-	kept(words(30))                           // lost more than half
-	put(words(40)+"a\n", "192.0.2.0/24\nx\n") // the other has a line that is no network
-	c("truetruetrue")
-	if n := e.AcceptLists(); n != 0 {
-		t.Errorf("%d lists accepted", n)
+	if _, err := e.Reload(snapshot(text + "-- l.txt --\nw1\n")); err != nil || e.Policy().pool.max != 3 {
+		t.Errorf("a plain reload: %v, %d states", err, e.Policy().pool.max)
 	}
-	kept(words(5) + "b\n")
-	now = now.Add(59 * time.Second)
-	e.RipenLists()
-	c("truetruetrue")
-	now = now.Add(time.Second)
-	e.RipenLists()
-	c("falsetruetrue")
-	put(words(60)+"a\n", "192.0.2.0/24\n")
-	kept("b\n")
-	if n := e.AcceptLists(); n != 1 {
-		t.Errorf("%d lists accepted", n)
+
+	// Refused twice, for the script's sake and for the settings' alone.
+	reload(Options{}, text+"broken(", false)
+	judge("continue", failed)
+	reload(Options{AllowEmpty: true}, "-- 10-a.lua --\n", true)
+	judge("continue", "continue")
+	reload(Options{}, "-- 10-a.lua --\n", false)
+	judge("continue", "continue")
+	logs.TakeAll()
+	if _, err := e.Reload(snapshot("-- 10-a.lua --\n")); err != nil || gauge(t, e.metrics.failed) != 0 {
+		t.Errorf("under the old settings it is as it serves: %v", err)
 	}
-	c("falsefalsetrue")
+	if n := logs.FilterMessage("policy as it serves").Len(); n != 1 {
+		t.Errorf("told %v", logs.All())
+	}
 }
 
 // A policy never loses one of its files without a word: what cannot be read

@@ -51,6 +51,23 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// settings are the Options that Engine.Use may change.
+type settings struct {
+	allowEmpty, allowShrink, delayReject bool
+	maxStates                            int
+	budget                               lua.Budget
+}
+
+func (o Options) settings() settings {
+	o = o.withDefaults()
+	return settings{o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget}
+}
+
+func (o Options) with(s settings) Options {
+	o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget = s.allowEmpty, s.allowShrink, s.delayReject, s.maxStates, s.budget
+	return o
+}
+
 // Limits of loading. An endless loop at the top of a file ends here.
 const (
 	loadTime = 2 * time.Second
