@@ -197,17 +197,17 @@ scripts = "scripts"
 		{"[upstream]", "[log]\nformat = \"text\"\n[upstream]", "log.format"},
 		{"[upstream]", "[limits]\nmemory = \"1MB\"\n[upstream]", "limits.memory"},
 		{"[upstream]", "[limits]\nspool = \"2GB\"\n[upstream]", "limits.spool"},
-		{"scripts =", "allow_empty = true\nscripts =", "policy.allow_empty"},
-		{"scripts =", "allow_shrink = true\nscripts =", "policy.allow_shrink"},
-		{"scripts =", "delay_reject = true\nscripts =", "policy.delay_reject"},
-		{"scripts =", "max_states = 10\nscripts =", "policy.max_states"},
-		{"scripts =", "instructions = 5000\nscripts =", "policy.instructions"},
-		{"scripts =", "memory = \"1MB\"\nscripts =", "policy.memory"},
 
 		{"mx.example.org", "mx2.example.org", ""},
 		{"[\"example.org\"]", "[\"example.com\"]", ""},
 		{"127.0.0.1:10025", "127.0.0.1:10026", ""},
 		{"= \"scripts\"", "= \"other\"", ""},
+		{"scripts =", "allow_empty = true\nscripts =", ""},
+		{"scripts =", "allow_shrink = true\nscripts =", ""},
+		{"scripts =", "delay_reject = true\nscripts =", ""},
+		{"scripts =", "max_states = 10\nscripts =", ""},
+		{"scripts =", "instructions = 5000\nscripts =", ""},
+		{"scripts =", "memory = \"1MB\"\nscripts =", ""},
 		{"scripts =", "soft_bounce = true\nscripts =", ""},
 		{"[upstream]", "[quarantine]\npath = \"drawer\"\n[upstream]", ""},
 		{"[upstream]", "[log]\nlevel = \"debug\"\n[upstream]", ""},
@@ -226,7 +226,7 @@ scripts = "scripts"
 		want := ""
 		if test.restart != "" {
 			want = "`" + test.restart + "` has changed: this needs a restart"
-			if key := strings.TrimPrefix(test.restart, "policy."); !strings.Contains(said, "`"+key+"`") && !strings.Contains(said, "["+key+"]") {
+			if !strings.Contains(said, "`"+test.restart+"`") && !strings.Contains(said, "["+test.restart+"]") {
 				t.Errorf("docs/configuration.md does not say that `%s` needs a restart", test.restart)
 			}
 		}

@@ -139,8 +139,8 @@ type Policy struct {
 	// is the id under which the log has the reason. "" for none.
 	ReplyFooter string `toml:"reply_footer"`
 
-	// AllowShrink lets a list lose more than half of over 20 entries, or all,
-	// once the new content has stood for a minute. Otherwise it keeps the old.
+	// AllowShrink lets a list lose more than half of over 20 entries, all, or
+	// its file, once that has stood for a minute. Otherwise it keeps the old.
 	AllowShrink bool `toml:"allow_shrink"`
 
 	// MaxStates is how many Lua states may exist, and so how many hooks can

@@ -22,12 +22,6 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
 	// The door learns of a new one at each connection, the milter does not.
 	changed(c.Milter.Address == "" || c.Limits.Header == next.Limits.Header, "limits.header")
-	changed(c.Policy.AllowEmpty == next.Policy.AllowEmpty, "policy.allow_empty")
-	changed(c.Policy.AllowShrink == next.Policy.AllowShrink, "policy.allow_shrink")
-	changed(c.Policy.DelayReject == next.Policy.DelayReject, "policy.delay_reject")
-	changed(c.Policy.MaxStates == next.Policy.MaxStates, "policy.max_states")
-	changed(c.Policy.Instructions == next.Policy.Instructions, "policy.instructions")
-	changed(c.Policy.Memory == next.Policy.Memory, "policy.memory")
 	return problems
 }
 

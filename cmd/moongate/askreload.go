@@ -20,9 +20,9 @@ func reloadCommand(o *options) *cobra.Command {
 		Long: `Ask the moongate that serves [admin] address to read configuration and policy
 anew, as SIGHUP does: all or nothing. What is wrong is printed, one problem a
 line, as file:line:col; what ran then goes on.
---accept-lists also takes the lists that were held back because their file is
-empty or lost more than half of its entries, and prints each. One whose file is
-gone keeps its content until there is a file again, be it an empty one.
+--accept-lists also takes the lists that were held back, and prints each: their
+file is gone or cannot be read, which makes them empty, or it became empty or
+lost more than half of its entries.
 Exit code 78 if it was refused or there is no [admin] address, 69 if no
 moongate answers.`,
 		Args: cobra.NoArgs,

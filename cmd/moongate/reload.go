@@ -108,7 +108,8 @@ func (h *house) take(path string, refuse func(problem, source string), warn func
 	return true
 }
 
-// takePolicy gives the engine the policy that a configuration names. Another
+// takePolicy gives the engine the policy that a configuration names, and what
+// [policy] says of it. Another
 // directory is tried beside the engine first: lists follow the files that it is
 // shown, and those of a directory that is then refused are not meant.
 func (h *house) takePolicy(running, next *configs.Config) ([]lua.Problem, bool) {
@@ -118,7 +119,7 @@ func (h *house) takePolicy(running, next *configs.Config) ([]lua.Problem, bool) 
 			return problems, false
 		}
 	}
-	problems, err := h.engine.Reload(snap)
+	problems, err := h.engine.Use(snap, scriptOptions(next, h.log))
 	return problems, err == nil
 }
 
@@ -131,8 +132,10 @@ func drawer(cfg *configs.Config) (policy.Keeper, error) {
 }
 
 // acceptLists takes the lists that were held back, and tells of each.
-func (h *house) acceptLists() []string {
-	lines := h.lists.during(func() { h.engine.AcceptLists() })
+func (h *house) acceptLists() (lines []string) {
+	for _, l := range h.engine.AcceptLists() {
+		lines = append(lines, fmt.Sprintf("list %s: %d entries, before %d (%s)", l.File, l.Entries, l.Before, l.Why))
+	}
 	if len(lines) == 0 {
 		lines = []string{"no list was held back"}
 	}

@@ -28,7 +28,6 @@ type rooms struct {
 	milter       *milter.Server
 	admin        *admin.Server
 	engine       *script.Engine
-	lists        *takenLists // what the engine tells of lists
 	world        *world
 	keeper       policy.Keeper // nil without [quarantine]
 	spool        *message.Pool
@@ -64,8 +63,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 		return nil, err
 	}
 	h.keeper = keeper
-	h.lists = new(takenLists)
-	options := scriptOptions(cfg, h.lists.listen(log))
+	options := scriptOptions(cfg, log)
 	options.Watch = h.world.Watch
 	h.engine = script.NewEngine(options, h.registry)
 	if problems, err := h.engine.Reload(snapshot(cfg)); err != nil {
