@@ -12,8 +12,15 @@ import (
 
 var newline = []byte{'\n'}
 
-// ringSize is how many bytes of lines wait for a slow reader.
-const ringSize = 4 << 20
+const (
+	// ringSize is how many bytes of lines wait for a slow reader.
+	ringSize = 4 << 20
+
+	// gather is the shortest time between two writes. A line after a quiet
+	// moment is out at once; under load, when each write would wake somebody
+	// for one line, they leave together.
+	gather = 20 * time.Millisecond
+)
 
 // Ring is a zapcore.WriteSyncer that never blocks. Make it with newRing; Close
 // ends its goroutine.
@@ -28,13 +35,14 @@ type Ring struct {
 	closed  bool
 	wake    *sync.Cond // waiting has grown, or closed
 	idle    *sync.Cond // the writer has nothing left
+	hurry   chan struct{} // ends the gathering
 	ended   chan struct{}
 }
 
 var _ zapcore.WriteSyncer = (*Ring)(nil)
 
 func newRing(out io.Writer, onDrop func(int64)) *Ring {
-	r := &Ring{out: out, onDrop: onDrop, ended: make(chan struct{})}
+	r := &Ring{out: out, onDrop: onDrop, hurry: make(chan struct{}, 1), ended: make(chan struct{})}
 	r.wake, r.idle = sync.NewCond(&r.mu), sync.NewCond(&r.mu)
 	go r.drain()
 	return r
@@ -50,7 +58,18 @@ func (r *Ring) Write(line []byte) (int, error) {
 	}
 	r.waiting = append(r.waiting, line...)
 	r.wake.Signal()
+	if len(r.waiting) > ringSize/8 {
+		r.hasten()
+	}
 	return len(line), nil
+}
+
+// hasten ends the gathering of lines, now or the next one.
+func (r *Ring) hasten() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // Dropped is how many lines were dropped since the start.
@@ -62,6 +81,9 @@ func (r *Ring) drain() {
 	defer close(r.ended)
 	var spare []byte
 	var told int64
+	var last time.Time // of the last write
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -71,11 +93,21 @@ func (r *Ring) drain() {
 		if len(r.waiting) == 0 {
 			return
 		}
+		if left := gather - time.Since(last); left > 0 && !r.closed {
+			r.mu.Unlock()
+			pause.Reset(left)
+			select {
+			case <-pause.C:
+			case <-r.hurry:
+			}
+			r.mu.Lock()
+		}
 		lines := r.waiting
 		r.waiting, r.busy = spare[:0], true
 		r.mu.Unlock()
 
 		_, err := r.out.Write(lines)
+		last = time.Now()
 		failed := err != nil
 		if failed { // nowhere to say so: counted, and told when it can be written again
 			r.dropped.Add(int64(bytes.Count(lines, newline)))
@@ -109,6 +141,7 @@ func (r *Ring) wait(limit time.Duration) {
 		r.idle.Broadcast()
 	})
 	defer timer.Stop()
+	r.hasten()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for (len(r.waiting) > 0 || r.busy) && !late {
@@ -123,6 +156,7 @@ func (r *Ring) Close(limit time.Duration) {
 	r.mu.Lock()
 	r.closed = true
 	r.wake.Signal()
+	r.hasten()
 	stuck := len(r.waiting) > 0 || r.busy
 	r.mu.Unlock()
 	if !stuck {
