@@ -334,6 +334,54 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// Who ended the session ended the transaction, too.
+func TestWhoEndsTheTransaction(t *testing.T) {
+	bye := policy.Verdict{Action: policy.Tempfail, Reply: policy.Say(421, policy.Status{4, 7, 0}, "bye"), Close: true, Reason: "seen enough"}
+	hangup := pt.Reject("go")
+	hangup.Close = true
+	for _, tt := range []struct {
+		name     string
+		verdict  policy.Verdict
+		upstream int
+		by, rule string
+		reason   any
+	}{
+		{"the client", policy.Verdict{}, 250, "client", "", nil},
+		{"the client, after a refusal", pt.Reject("no"), 250, "client", "", nil},
+		{"a rule", bye, 0, "policy", "test.lua:5", "seen enough"},
+		{"a rule, by another code", hangup, 0, "policy", "test.lua:5", nil},
+		{"the upstream", policy.Verdict{}, 421, "upstream", "", nil},
+	} {
+		for _, hook := range []policy.Hook{policy.Disconnect, policy.Reset} {
+			t.Run(tt.name+" "+hook.String(), func(t *testing.T) {
+				env, logs := pt.Env(policy.SMTP, pt.Rule(policy.Rcpt, func(*policy.Session, *policy.Event) (policy.Verdict, error) { return tt.verdict, nil }))
+				s := pt.Session(t, env)
+				begin(t, s, "a@b.example")
+				rcpt(t, s, "u@x.example", tt.upstream)
+				s.Tell(&policy.Event{Hook: hook, Cause: "why"})
+				m := logs.FilterMessage("message").All()[0].ContextMap()
+				rule, _ := m[policy.KeyRule].(string)
+				if m[policy.KeyVerdict] != "aborted" || m[policy.KeyBy] != tt.by || rule != tt.rule || m[policy.KeyReason] != tt.reason || m[policy.KeyCause] != "why" {
+					t.Errorf("message line %v", m)
+				}
+			})
+		}
+	}
+}
+
+// A log rule that fails is told by the name its author knows.
+func TestLogRuleFails(t *testing.T) {
+	env, logs := pt.Env(policy.SMTP, pt.Rule(policy.Done, func(*policy.Session, *policy.Event) (policy.Verdict, error) {
+		return policy.Verdict{}, errors.New("no")
+	}))
+	s := pt.Session(t, env)
+	begin(t, s, "a@b.example")
+	s.Tell(&policy.Event{Hook: policy.Reset})
+	if m := logs.FilterMessage("rule failed").All()[0].ContextMap(); m[policy.KeyStage] != "log" {
+		t.Errorf("told %v", m)
+	}
+}
+
 // RFC 5321 4.1.4: a nested MAIL is refused, and the open transaction stays.
 func TestNestedMail(t *testing.T) {
 	env, logs := pt.Env(policy.SMTP)

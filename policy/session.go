@@ -78,6 +78,8 @@ type Session struct {
 	errors   int // rules that failed
 	serial   int // messages so far
 	greeted  bool
+	closer   Source  // who ended the session by a reply; "": nobody yet
+	closing  Verdict // by which, if a verdict did
 	log      *zap.Logger
 	counts   map[string]*count
 	messages int // transactions that ended

@@ -14,7 +14,7 @@ func (s *Session) Tell(ev *Event) {
 		s.answered(ev)
 	case Reset:
 		if s.Tx != nil {
-			s.finish(&Outcome{By: ByClient, Cause: orText(ev.Cause, "reset")})
+			s.finish(s.aborted(orText(ev.Cause, "reset")))
 		}
 	case Done:
 		if s.Tx != nil {
@@ -22,7 +22,7 @@ func (s *Session) Tell(ev *Event) {
 		}
 	case Disconnect:
 		if s.Tx != nil {
-			s.finish(&Outcome{By: ByClient, Cause: orText(ev.Cause, "disconnect")})
+			s.finish(s.aborted(orText(ev.Cause, "disconnect")))
 		}
 		if s.messages == 0 {
 			s.logRules(nil)
@@ -67,11 +67,34 @@ func (s *Session) answered(ev *Event) {
 		s.Tx.open = true
 	}
 	if ev.Reply.Refuses() {
+		s.closes(ev)
 		s.Env.Metrics.refused(verb, ev.By)
 		s.refuseLine(ev, verb)
 		if verb == "mail" && s.Tx != nil && !s.Tx.open { // a refused nested MAIL ends nothing (RFC 5321 4.1.4)
 			s.drop()
 		}
+	}
+}
+
+// aborted is the outcome of a transaction that ends before its message: by the
+// client, unless a reply before ended the session.
+func (s *Session) aborted(cause string) *Outcome {
+	if s.closer == "" {
+		return &Outcome{By: ByClient, Cause: cause}
+	}
+	return &Outcome{By: s.closer, Cause: cause, Verdict: s.closing}
+}
+
+// closes notes who ends the session with a reply: RFC 5321 3.8 gives 421 that
+// meaning, and a verdict may want it of any other.
+func (s *Session) closes(ev *Event) {
+	decided := ev.By == ByPolicy || ev.By == ByFilter
+	if s.closer != "" || ev.Reply.Code != 421 && !(decided && s.Verdict.Close) {
+		return
+	}
+	s.closer = ev.By
+	if decided {
+		s.closing = s.Verdict
 	}
 }
 
