@@ -33,7 +33,7 @@ const NumAsked = int(Answered)
 
 var hookNames = [numHooks]string{
 	"connect", "helo", "auth", "mail", "rcpt", "data", "headers", "message", "unknown", "vrfy",
-	"answered", "starttls", "reset", "done", "disconnect",
+	"answered", "starttls", "reset", "log", "disconnect",
 }
 
 // String returns the name of the hook as a policy author writes it.
