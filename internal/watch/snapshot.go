@@ -42,7 +42,7 @@ var (
 	ErrTooMany = errors.New("directory holds too many files")
 )
 
-// File is one file of a snapshot.
+// File is one file of a snapshot, or a directory below that could not be read.
 type File struct {
 	Name string // relative to the directory, with slashes
 	Data []byte // nil if Err is set
@@ -96,7 +96,7 @@ const maxDepth = 8
 func (r *reader) walk(below string, depth int) error {
 	entries, err := os.ReadDir(filepath.Join(r.dir, below))
 	if err != nil {
-		return fmt.Errorf("read directory %s: %w", r.dir, reason(err))
+		return fmt.Errorf("read directory %s: %w", filepath.Join(r.dir, below), reason(err))
 	}
 	for _, e := range entries {
 		name := path.Join(below, e.Name())
@@ -104,8 +104,11 @@ func (r *reader) walk(below string, depth int) error {
 		if isDir(e, full) {
 			if r.sel.Dir != nil && r.sel.Dir(name) && depth < maxDepth {
 				r.dirs = append(r.dirs, full)
-				if err := r.walk(name, depth+1); errors.Is(err, ErrTooMany) {
+				switch err := r.walk(name, depth+1); {
+				case errors.Is(err, ErrTooMany):
 					return err
+				case err != nil && !errors.Is(err, fs.ErrNotExist): // its files may well be there
+					r.files = append(r.files, File{Name: name, Err: err})
 				}
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -227,6 +228,43 @@ func TestStrangeEntries(t *testing.T) {
 	many := Read(dir, Select{MaxFiles: 2})
 	if !errors.Is(many.Err, ErrTooMany) || many.Files != nil {
 		t.Errorf("two of seven files: %v, %d files", many.Err, len(many.Files))
+	}
+}
+
+// readAsNobody is Read without root's right to read everything.
+func readAsNobody(dir string) Snapshot {
+	if os.Geteuid() == 0 {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		syscall.Setfsuid(65534)
+		defer syscall.Setfsuid(0)
+	}
+	return Read(dir, luaOnly)
+}
+
+// A directory below that cannot be read has its say: its files are not gone.
+func TestDirectoryWithoutPermission(t *testing.T) {
+	dir := t.TempDir()
+	lib := filepath.Join(dir, "lib")
+	for _, err := range []error{
+		os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(lib, 0o755),
+		os.WriteFile(filepath.Join(dir, "a.lua"), []byte("a"), 0o644), os.WriteFile(filepath.Join(lib, "b.lua"), []byte("b"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := readAsNobody(dir)
+	if err := os.Chmod(lib, 0); err != nil {
+		t.Fatal(err)
+	}
+	after := readAsNobody(dir)
+	os.Chmod(lib, 0o755)
+	if got := text(before); got != "a.lua=a lib/b.lua=b" {
+		t.Errorf("readable: %s", got)
+	}
+	if got, want := text(after), "a.lua=a lib=!read directory "+lib+": permission denied"; got != want || after.Hash == before.Hash {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

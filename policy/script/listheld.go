@@ -37,7 +37,7 @@ type ListChange struct {
 
 // follow looks at a list's file and takes what it says, or says why not.
 func (s *listSet) follow(l *fileList) {
-	f, ok := s.files[l.file]
+	f, ok := s.file(l.file)
 	if !ok || errors.Is(f.Err, fs.ErrNotExist) { // a link may lead nowhere
 		f.Err = fs.ErrNotExist
 	}

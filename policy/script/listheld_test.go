@@ -211,6 +211,30 @@ func TestListsMayShrink(t *testing.T) {
 	}
 }
 
+// A list in a directory that cannot be read is not gone.
+func TestListsBelow(t *testing.T) {
+	const script = "-- 10-a.lua --\nlocal l = ipset('lists/l.txt')\non.connect(function(conn) if l:has(conn.ip) then return reject('listed') end end)\n"
+	below := snapshot(script)
+	below.Files = append(below.Files, watch.File{Name: "lists", Err: syscall.EACCES})
+	if _, ps := Load(below, Options{}); problemLines(ps) != "10-a.lua:1:11: ipset: lists/l.txt: permission denied" {
+		t.Errorf("at a start: %s", problemLines(ps))
+	}
+	e, logs := engine(t, Options{AllowShrink: true})
+	now := time.Unix(0, 0)
+	e.shared.lists.clock = func() time.Time { return now }
+	if ps, err := e.Reload(snapshot(script + "-- lists/l.txt --\n192.0.2.0/24\n")); err != nil {
+		t.Fatal(problemLines(ps))
+	}
+	e.Reload(below)
+	now = now.Add(time.Hour)
+	e.RipenLists()
+	if lines := logs.FilterMessage("list kept").All(); len(lines) != 1 || lines[0].ContextMap()["reason"] != denied {
+		t.Errorf("told %v", lines)
+	}
+	c := connectTo(t, e, zap.NewNop())
+	c.is(c.ask(policy.Connect), "554 5.7.1 listed")
+}
+
 // Other settings leave what is held back where it is, and say what becomes of
 // it; a list goes without a word together with the script that named it.
 func TestListsUnderOtherSettings(t *testing.T) {

@@ -3,6 +3,7 @@ package script
 import (
 	"crypto/sha256"
 	"fmt"
+	"path"
 	"sync"
 	"time"
 
@@ -53,11 +54,22 @@ func (s *listSet) followAll() {
 	}
 }
 
+// file is what the last snapshot has of a file. A directory on the way to it
+// that cannot be read answers for it.
+func (s *listSet) file(name string) (f watch.File, ok bool) {
+	f, ok = s.files[name]
+	for dir := path.Dir(name); !ok && dir != "." && dir != "/"; dir = path.Dir(dir) {
+		d := s.files[dir]
+		f, ok = watch.File{Name: name, Err: d.Err}, d.Err != nil
+	}
+	return f, ok
+}
+
 // isFile reports whether the last snapshot has such a file, or a list knows it.
 func (s *listSet) isFile(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.files[name]
+	_, ok := s.file(name)
 	for k := range numKinds {
 		ok = ok || s.known[k.String()+" "+name] != nil
 	}
@@ -72,7 +84,7 @@ func (s *listSet) open(name string, kind listKind) (*list, error) {
 	if l := s.known[key]; l != nil {
 		return &l.list, nil
 	}
-	f, ok := s.files[name]
+	f, ok := s.file(name)
 	if !ok {
 		return nil, fmt.Errorf("there is no file %q in the policy directory", name)
 	}
