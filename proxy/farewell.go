@@ -46,8 +46,8 @@ func linger(c net.Conn) {
 // It reports false, and does nothing, if the client has said more: closed over
 // octets unread, a socket is reset, and a reset may overtake the reply.
 func (s *session) part() bool {
-	look := poller{raw: s.watch.raw}
-	look.look = look.peek
+	var look poller
+	look.watchRaw(s.watch.raw)
 	if s.cause != "quit" || s.in.Buffered() > 0 || !look.silent() {
 		return false
 	}

@@ -23,9 +23,11 @@ func (p *poller) watch(c net.Conn) {
 	if !ok {
 		return
 	}
-	p.raw, _ = s.SyscallConn()
-	p.look = p.peek
+	raw, _ := s.SyscallConn()
+	p.watchRaw(raw)
 }
+
+func (p *poller) watchRaw(raw syscall.RawConn) { p.raw, p.look = raw, p.peek }
 
 // silent reports whether the socket is open and has nothing to read. One that
 // cannot be looked at counts as silent.
