@@ -15,8 +15,6 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
-
-	"github.com/moongate/moongate/test/postfix"
 )
 
 var (
@@ -112,10 +110,11 @@ func start(t *testing.T) []*peer {
 	}
 	add("nothing", plain.Addr())
 	add("haproxy tcp", haproxy(t, plain.Addr()))
-	mta := postfix.Start(t, postfix.Options{ProxyFilter: plain.Addr(), Main: map[string]string{
-		"smtpd_client_connection_count_limit": "0", "message_size_limit": "102400000"}})
-	add(reference, mta.Addr)
 	binary := build(t)
+	add(reference, mta(t, plain.Addr(), ""))
+	for _, f := range milters(t, binary) {
+		add(reference+", asks "+f.name, mta(t, plain.Addr(), f.addr))
+	}
 	for _, path := range []string{"stream", "hold"} {
 		for _, identity := range []string{"none", "xforward", "proxy", "xclient"} {
 			name := "moongate " + identity + ", " + path
@@ -196,34 +195,32 @@ const hold = `on.message(function(msg) if msg.size > 100000000 then return rejec
 `
 
 func moongate(t *testing.T, binary, identity, path, upstream string) string {
-	dir := t.TempDir()
-	addr := free(t)
-	os.Mkdir(filepath.Join(dir, "scripts"), 0o755)
-	policy := stages
+	addr, policy := free(t), stages
 	if path == "hold" {
 		policy += hold
 	}
+	serve(t, binary, addr, policy, fmt.Sprintf("[[listener]]\naddress = %q\n\n[upstream]\naddress = %q\nidentity = %q\n", addr, upstream, identity))
+	return addr
+}
+
+// serve starts moongate with the doors that are given.
+func serve(t *testing.T, binary, addr, policy, doors string) {
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "scripts"), 0o755)
 	os.WriteFile(filepath.Join(dir, "scripts", "10-bench.lua"), []byte(policy), 0o644)
 	config := filepath.Join(dir, "moongate.toml")
 	os.WriteFile(config, fmt.Appendf(nil, `hostname = "bench.example.org"
 domains = ["example.org"]
 
-[[listener]]
-address = %q
-
-[upstream]
-address = %q
-identity = %q
-
+%s
 [policy]
 scripts = "scripts"
 
 [limits]
 connections = 10000
 size = "100MB"
-`, addr, upstream, identity), 0o644)
+`, doors), 0o644)
 	run(t, addr, binary, "serve", "-c", config)
-	return addr
 }
 
 // run starts a server and waits until it takes connections.
@@ -249,9 +246,13 @@ func run(t *testing.T, addr, name string, args ...string) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
 	var d net.Dialer
 	for {
-		c, err := d.DialContext(ctx, "tcp", addr)
+		c, err := d.DialContext(ctx, network, addr)
 		if err == nil {
 			c.Close()
 			return

@@ -1,0 +1,65 @@
+package bench
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/moongate/moongate/test/postfix"
+)
+
+// mta starts a Postfix that takes mail for the filter behind it; milter is whom
+// it asks, if anybody.
+func mta(t *testing.T, filter, milter string) string {
+	o := postfix.Options{ProxyFilter: filter, Main: map[string]string{
+		"smtpd_client_connection_count_limit": "0", "message_size_limit": "102400000"}}
+	if milter != "" {
+		o.Milters = []string{milter}
+	}
+	return postfix.Start(t, o).Addr
+}
+
+type milter struct{ name, addr string }
+
+// milters starts those that a Postfix is to ask: moongate with a rule at each
+// of seven stages, over both kinds of socket, and a filter of python3-milter
+// with a callback at each stage that lets all pass.
+func milters(t *testing.T, binary string) []milter {
+	tcp := free(t)
+	serve(t, binary, tcp, stages+hold, fmt.Sprintf("[milter]\naddress = %q\n", tcp))
+	asked := []milter{{"moongate", "inet:" + tcp}}
+
+	dir, err := os.MkdirTemp("", "milter-") // not t.TempDir: that one is closed to the user postfix
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o755)
+	socket := filepath.Join(dir, "socket")
+	serve(t, binary, "unix:"+socket, stages+hold, fmt.Sprintf("[milter]\naddress = %q\ngroup = \"postfix\"\n", "unix:"+socket))
+	asked = append(asked, milter{"moongate over a unix socket", "unix:" + socket})
+
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import Milter").Run() != nil {
+		t.Log("no python3-milter here: left out")
+		return asked
+	}
+	addr := free(t)
+	_, port, _ := net.SplitHostPort(addr)
+	run(t, addr, python, "-c", passing, "inet:"+port+"@127.0.0.1")
+	return append(asked, milter{"python3-milter", "inet:" + addr})
+}
+
+const passing = `
+import Milter, sys
+class Passing(Milter.Base):
+    def go(self, *_):
+        return Milter.CONTINUE
+    connect = hello = envfrom = envrcpt = data = header = eoh = eom = go
+Milter.factory = Passing
+Milter.set_flags(0)
+Milter.runmilter("passing", sys.argv[1], 30)
+`
