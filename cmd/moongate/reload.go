@@ -62,6 +62,7 @@ func (h *house) reload(path string, acceptLists bool) admin.Outcome {
 	if acceptLists {
 		o.Lines = append(o.Lines, h.acceptLists()...)
 	}
+	o.Lines = append(o.Lines, h.heldLists()...)
 	h.reloads.taken()
 	version := h.engine.Policy().Rules.Version
 	h.log.Info("reloaded", zap.String("config", path), zap.String("policy", version))
@@ -138,6 +139,18 @@ func (h *house) acceptLists() (lines []string) {
 	}
 	if len(lines) == 0 {
 		lines = []string{"no list was held back"}
+	}
+	return lines
+}
+
+// heldLists tells of the lists that are not what their files say.
+func (h *house) heldLists() (lines []string) {
+	for _, l := range h.engine.HeldLists() {
+		line := fmt.Sprintf("warning: list %s stays at %d entries: %s", l.File, l.Before, l.Why)
+		if !l.Wrong {
+			line += fmt.Sprintf("; --accept-lists makes it %d", l.Entries)
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }

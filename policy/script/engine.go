@@ -166,7 +166,10 @@ func (e *Engine) reload(snap watch.Snapshot, opts Options) ([]lua.Problem, error
 
 // AcceptLists takes the content of lists that was held back, because it shrank
 // or has no file any more, and says what it took.
-func (e *Engine) AcceptLists() []ListChange { return e.shared.lists.accept() }
+func (e *Engine) AcceptLists() []ListChange { return e.shared.lists.heldBack(true) }
+
+// HeldLists are the lists whose files say what is not taken.
+func (e *Engine) HeldLists() []ListChange { return e.shared.lists.heldBack(false) }
 
 // RipenLists takes what was held back for long enough, where lists may shrink.
 // cmd calls it now and then.

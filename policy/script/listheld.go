@@ -22,17 +22,19 @@ const (
 
 // held is a list's new content while it is not believed.
 type held struct {
-	entries
-	since  time.Time
-	why    string
-	byHand bool // however long it stands: time does not tell what a file says that cannot be read
+	entries // nil: the file has a mistake, there is nothing to take
+	since   time.Time
+	why     string
+	byHand  bool // however long it stands: time does not tell what a file says that cannot be read
 }
 
-// ListChange is a list whose content was taken although it had been held back.
+// ListChange is a list that was held back: what it had before, and what its
+// file says.
 type ListChange struct {
 	File            string // relative to the policy directory
 	Before, Entries int
-	Why             string // it was held back: "its file is gone"
+	Why             string // it was held back: "its file is gone", or its mistake
+	Wrong           bool   // the file has a mistake, and cannot be accepted
 }
 
 // follow looks at a list's file and takes what it says, or says why not.
@@ -53,6 +55,7 @@ func (s *listSet) follow(l *fileList) {
 	e, err := parseList(l.kind, f.Data) // without a file: no entries
 	old := (*l.now.Load()).len()
 	if err != nil {
+		l.held = &held{why: err.Error()}
 		s.log.Warn("list kept", zap.String("list", l.file), zap.Int("entries", old), zap.Error(err))
 		return
 	}
@@ -83,7 +86,7 @@ func (s *listSet) take(l *fileList, e entries) {
 
 // ripe takes what was held back once it has stood long enough.
 func (s *listSet) ripe(l *fileList) {
-	if h := l.held; h != nil && !h.byHand && s.allowShrink && s.clock().Sub(h.since) >= shrinkRest {
+	if h := l.held; h != nil && h.entries != nil && !h.byHand && s.allowShrink && s.clock().Sub(h.since) >= shrinkRest {
 		s.take(l, h.entries)
 	}
 }
@@ -97,13 +100,21 @@ func (s *listSet) ripen() {
 	}
 }
 
-// accept takes whatever was held back, and says what that was, by file.
-func (s *listSet) accept() (all []ListChange) {
+// heldBack says what is held back, by file; take also takes what can be taken,
+// and says no more than that.
+func (s *listSet) heldBack(take bool) (all []ListChange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.known {
-		if h := l.held; h != nil {
-			all = append(all, ListChange{File: l.file, Before: (*l.now.Load()).len(), Entries: h.len(), Why: h.why})
+		h := l.held
+		if h == nil || take && h.entries == nil {
+			continue
+		}
+		c := ListChange{File: l.file, Before: (*l.now.Load()).len(), Why: h.why, Wrong: h.entries == nil}
+		if h.entries != nil {
+			c.Entries = h.len()
+		}
+		if all = append(all, c); take {
 			s.take(l, h.entries)
 		}
 	}

@@ -92,6 +92,13 @@ func (l *lists) kept(words any, reason string) {
 	}
 }
 
+func (l *lists) held(want ...ListChange) {
+	l.Helper()
+	if diff := cmp.Diff(want, l.HeldLists()); diff != "" {
+		l.Errorf("held back (-want +got):\n%s", diff)
+	}
+}
+
 func (l *lists) accepted(want ...ListChange) {
 	l.Helper()
 	if diff := cmp.Diff(want, l.AcceptLists()); diff != "" {
@@ -154,7 +161,10 @@ func TestAcceptLists(t *testing.T) {
 			l.kept(tt.content, tt.reason)
 			l.rest(time.Hour)
 			l.has("truetruetrue")
-			l.accepted(ListChange{File: "l.txt", Before: 61, Entries: tt.entries, Why: tt.reason})
+			change := ListChange{File: "l.txt", Before: 61, Entries: tt.entries, Why: tt.reason}
+			l.held(change)
+			l.accepted(change)
+			l.held()
 			l.has(tt.has)
 			l.accepted()
 			l.logs.TakeAll()
@@ -171,16 +181,20 @@ func TestAcceptLists(t *testing.T) {
 
 // Both at once, by file; a file with a line that is no network is none to take.
 func TestAcceptListsMany(t *testing.T) {
-	l := newLists(t, Options{})
+	l := newLists(t, Options{AllowShrink: true})
 	l.put("a\nw1\n", "192.0.2.0/24\n")
 	l.put("-", "-")
 	l.has("truetruetrue")
-	l.accepted(ListChange{"l.txt", 2, 0, gone}, ListChange{"n.txt", 1, 0, gone})
+	l.accepted(ListChange{"l.txt", 2, 0, gone, false}, ListChange{"n.txt", 1, 0, gone, false})
 	l.has("falsefalsefalse")
 	l.put("a\nw1\n", "192.0.2.0/24\n")
 	l.put("a\nw1\n", "192.0.2.0/24\nx\n")
 	l.accepted()
+	l.held(ListChange{"n.txt", 1, 0, `entry 2, "x", is no address or network`, true})
+	l.rest(time.Hour)
 	l.has("truetruetrue")
+	l.put("a\nw1\n", "192.0.2.0/24\n") // mended
+	l.held()
 }
 
 // Where lists may shrink, new content counts once it has stood for a minute.
