@@ -33,8 +33,8 @@ type Ring struct {
 	waiting []byte     // lines to be written
 	busy    bool       // the writer holds lines that are not out yet
 	closed  bool
-	wake    *sync.Cond // waiting has grown, or closed
-	idle    *sync.Cond // the writer has nothing left
+	wake    *sync.Cond    // waiting has grown, or closed
+	idle    *sync.Cond    // the writer has nothing left
 	hurry   chan struct{} // ends the gathering
 	ended   chan struct{}
 }
