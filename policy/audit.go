@@ -1,9 +1,6 @@
 package policy
 
 import (
-	"sort"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -123,34 +120,6 @@ func (r *Rules) version() string {
 		return ""
 	}
 	return r.Version
-}
-
-// disconnectLine counts the commands as Postfix does: "ehlo=1 mail=1 rcpt=0/1".
-func (s *Session) disconnectLine(ev *Event) {
-	s.connectLine()
-	verbs := make([]string, 0, len(s.counts))
-	for v := range s.counts {
-		verbs = append(verbs, v)
-	}
-	sort.Strings(verbs)
-	var b strings.Builder
-	var sum count
-	for _, v := range verbs {
-		c := s.counts[v]
-		b.WriteString(v + "=" + c.String() + " ")
-		sum.ok, sum.all = sum.ok+c.ok, sum.all+c.all
-	}
-	b.WriteString("commands=" + sum.String())
-	s.log.Info("disconnect", zap.String(KeySession, s.ID), zap.String(KeyClient, s.ClientName()),
-		zap.String(KeyCounts, b.String()), zap.String(KeyCause, orText(ev.Cause, "quit")),
-		zap.Int64(KeyMillis, time.Since(s.Start).Milliseconds()))
-}
-
-func (c *count) String() string {
-	if c.ok == c.all {
-		return strconv.Itoa(c.ok)
-	}
-	return strconv.Itoa(c.ok) + "/" + strconv.Itoa(c.all)
 }
 
 // messageLine is the audit line: one for each transaction, whatever its end.

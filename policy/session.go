@@ -81,11 +81,9 @@ type Session struct {
 	closer   Source  // who ended the session by a reply; "": nobody yet
 	closing  Verdict // by which, if a verdict did
 	log      *zap.Logger
-	counts   map[string]*count
+	counts   []count
 	messages int // transactions that ended
 }
-
-type count struct{ ok, all int }
 
 // NewSession begins a conversation. ctx is cancelled by the front-end when the
 // client is gone.

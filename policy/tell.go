@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"strings"
 	"time"
 )
 
@@ -36,20 +35,9 @@ func (s *Session) Tell(ev *Event) {
 
 // answered counts a command, settles its recipient and writes its refuse line.
 func (s *Session) answered(ev *Event) {
-	verb := strings.ToLower(orText(ev.Verb, "unknown"))
+	verb := lowerVerb(ev.Verb)
 	if ev.Verb != "" || ev.Rcpt != nil {
-		c := s.counts[verb]
-		if c == nil {
-			if s.counts == nil {
-				s.counts = make(map[string]*count, 8)
-			}
-			c = &count{}
-			s.counts[verb] = c
-		}
-		c.all++
-		if ev.Reply.Code < 400 {
-			c.ok++
-		}
+		s.count(verb, ev.Reply.Code < 400)
 		s.connectLine()
 	}
 	if r := ev.Rcpt; r != nil && s.Tx != nil {
