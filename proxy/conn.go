@@ -256,6 +256,10 @@ var quitLine = []byte("QUIT\r\n")
 // connection must be dropped behind it.
 func (c *conn) quit() {
 	c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	if len(c.sent) > 0 { // closed over the reply to RSET, the socket is reset, and what it keeps is lost
+		c.nc.Write(quitLine)
+		return
+	}
 	writeLast(c.nc, quitLine)
 }
 
