@@ -25,8 +25,9 @@ type conversation struct {
 	greeted bool           // HELO was said on this link, and for this message
 	content bool           // a message was begun and has not ended
 	done    bool           // the filter wants to hear no more of this session
-	skip    bool           // of this message
-	late    policy.Verdict // decided where it could not be told
+	heard   bool           // it was asked about the sender of this message
+	skip    bool           // it wants to hear no more of this message
+	late    policy.Verdict // decided earlier in this message, or where it could not be told
 	failed  error          // why this message is not asked about
 }
 
@@ -57,23 +58,37 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 	switch ev.Hook {
 	case policy.Mail:
 		c.reset()
+		c.heard = true
 		if c.f.When != nil && !c.f.When(s) {
 			c.skip = true
 		}
 	case policy.Auth, policy.Vrfy, policy.Headers: // a milter has no such question; the header goes with the body
 		return policy.Verdict{}
 	}
+	ofMessage := ev.Hook > policy.Mail && ev.Hook <= policy.Message
 	switch {
 	case c.done || c.skip:
 		return policy.Verdict{}
+	case ofMessage && !c.heard: // a rule or another filter has discarded it at MAIL
+		return policy.Verdict{}
 	case c.failed != nil:
 		return c.onError(s, ev.Hook)
-	case c.late.Decided() && ev.Hook >= policy.Data && ev.Hook <= policy.Message:
+	case ofMessage && c.late.Decided():
+		if ev.Hook == policy.Rcpt {
+			return policy.Verdict{}
+		}
+		c.skip = c.f.Shadow // said once
 		return c.late
 	}
 	v, err := c.ask(ctx, s, ev)
 	if err != nil {
 		return c.fail(s, ev.Hook, err)
+	}
+	if v.Decided() && (ev.Hook == policy.Mail || ev.Hook == policy.Data) {
+		// The message has ended for the filter: libmilter gives no answer to
+		// what comes then. It may go on for us, by a shadow's verdict, to be
+		// swallowed, or with another DATA.
+		c.late, c.skip = v, c.f.Shadow
 	}
 	return v
 }
@@ -163,7 +178,9 @@ func (c *conversation) abort() error {
 }
 
 // reset forgets the last message, the failure too.
-func (c *conversation) reset() { c.skip, c.failed, c.late = false, nil, policy.Verdict{} }
+func (c *conversation) reset() {
+	c.heard, c.skip, c.failed, c.late = false, false, nil, policy.Verdict{}
+}
 
 // Tell implements policy.Conversation: a message that went no further is
 // aborted at the filter.

@@ -3,6 +3,7 @@ package milter
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -181,6 +182,102 @@ func TestFilterSays(t *testing.T) {
 			t.Errorf("%d lines of the shadow, want 2", n)
 		}
 	})
+}
+
+// What is discarded at MAIL goes on at both doors: the recipients are taken, and
+// asked about. The filter that said so does not want to hear of them (libmilter
+// gives no answer), and one that never heard of the sender cannot.
+func TestFilterDiscardedAtMail(t *testing.T) {
+	every := &Filter{Label: "every", Address: python(t, "every.py"), CommandTime: time.Second}
+	second := &Filter{Label: "second", Address: every.Address, CommandTime: time.Second}
+	for name, tc := range map[string]struct {
+		from string
+		want policy.Action
+	}{
+		"by a filter":      {"discard@example.net", policy.Discard},
+		"by a rule":        {"rule@example.net", policy.Discard},
+		"by nobody at all": {"a@example.net", policy.Continue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := doorOf(t, t.Context(), []policy.Filter{every, second}, policytest.Rule(policy.Mail, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+				if s.Tx.In.From.Local == "rule" {
+					return policy.Verdict{Action: policy.Discard}, nil
+				}
+				return policy.Verdict{}, nil
+			}))
+			defer d.close()
+			d.connect()
+			d.helo("client.example")
+			if v := d.mail(tc.from); v.Action != tc.want {
+				t.Fatalf("MAIL: %s", say(v))
+			}
+			for _, to := range []string{"b@example.net", "c@example.net"} {
+				if v := d.rcpt(to); v.Decided() {
+					t.Errorf("RCPT: %s", say(v))
+				}
+			}
+			if n := d.logs.FilterMessage("filter failed").Len(); n > 0 {
+				t.Errorf("%d failures", n)
+			}
+			d.done(policy.Verdict{Action: tc.want})
+			d.mail("a@example.net")
+			if v := d.rcpt("reject@example.net"); say(v) != "reject 550 5.7.1 Command rejected" {
+				t.Errorf("the next message: %s", say(v))
+			}
+		})
+	}
+}
+
+// A shadow that refuses or discards takes the message for ended, and libmilter
+// gives no answer to what comes then. We go on without it, and do not wait.
+func TestFilterShadowRefuses(t *testing.T) {
+	shadow := &Filter{Label: "shadow", Address: python(t, "every.py"), CommandTime: time.Second, Shadow: true}
+	for from, want := range map[string]string{
+		"reject@example.net":  "mail reject",
+		"discard@example.net": "mail discard",
+		"nodata@example.net":  "data tempfail",
+	} {
+		t.Run(want, func(t *testing.T) {
+			d := doorOf(t, t.Context(), []policy.Filter{shadow})
+			defer d.close()
+			d.connect()
+			d.helo("client.example")
+			for _, v := range []policy.Verdict{d.mail(from), d.rcpt("b@example.net"), d.message(aHeader, "x\r\n")} {
+				if v.Decided() {
+					t.Errorf("a shadow decides: %s", say(v))
+				}
+			}
+			if n := d.logs.FilterMessage("filter failed").Len(); n > 0 {
+				t.Errorf("%d failures", n)
+			}
+			var got []string
+			for _, e := range d.logs.FilterMessage("shadow").All() {
+				m := e.ContextMap()
+				got = append(got, m[policy.KeyStage].(string)+" "+m[policy.KeyVerdict].(string))
+			}
+			if strings.Join(got, ", ") != want {
+				t.Errorf("the log tells of %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// One that refused DATA refuses the message: a client that comes again with it
+// hears the same, and no filter is asked about what it takes for ended.
+func TestFilterRefusesData(t *testing.T) {
+	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "every", Address: python(t, "every.py"), CommandTime: time.Second}})
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	d.mail("nodata@example.net")
+	for range 2 {
+		if v := d.rcpt("b@example.net"); v.Decided() {
+			t.Errorf("RCPT: %s", say(v))
+		}
+		if v := d.message(aHeader, "x\r\n"); say(v) != "tempfail 451 4.7.1 Service unavailable - try again later" {
+			t.Errorf("DATA: %s", say(v))
+		}
+	}
 }
 
 // A filter of the old kind, with neither helo nor eoh callback.

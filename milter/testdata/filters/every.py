@@ -1,5 +1,5 @@
 # A libmilter filter (python3-milter) that gives every kind of answer and makes every change, steered by the
-# recipients and the subject. Usage: every.py SOCKET
+# sender, the recipients and the subject. Usage: every.py SOCKET
 import Milter, sys
 
 
@@ -24,7 +24,10 @@ class Every(Milter.Base):
         self.size = 0
         self.note("mail", sender, *args)
         self.note("auth", self.getsymval("{auth_authen}"), "addr", self.getsymval("{client_addr}"))
-        return Milter.CONTINUE
+        self.sender = sender
+        if "discard" in sender:
+            return Milter.DISCARD
+        return Milter.REJECT if "reject" in sender else Milter.CONTINUE
 
     def envrcpt(self, to, *args):
         self.note("rcpt", to, *args)
@@ -41,7 +44,7 @@ class Every(Milter.Base):
 
     def data(self):
         self.note("data", "i=%s" % bool(self.getsymval("i")))
-        return Milter.CONTINUE
+        return Milter.TEMPFAIL if "nodata" in self.sender else Milter.CONTINUE
 
     def unknown(self, cmd):
         self.setreply("500", "5.5.2", "what is %s" % cmd)
