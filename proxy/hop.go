@@ -140,11 +140,12 @@ func (h *Hop) Caps() *Caps { return h.caps.Load() }
 
 // Open reports whether the breaker is open: the last dials or greetings
 // failed, and a new client is better told 421 at once. Asking keeps the probes
-// going that close it again.
+// going that close it again. While a connection of the pool waits, clients can
+// be served: a probe may fail since the pool holds all that the upstream gives.
 func (h *Hop) Open() bool {
 	if !h.breaker.open() {
 		return false
 	}
 	h.breaker.probe(h.Probe)
-	return true
+	return !h.spare()
 }

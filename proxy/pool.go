@@ -104,6 +104,16 @@ func (h *Hop) match(f *policy.Facts) *conn {
 	return nil
 }
 
+// spare reports whether a connection waits that any client may use.
+func (h *Hop) spare() bool {
+	if h.KnowsClient() {
+		return false
+	}
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	return len(h.pool.idle) > 0
+}
+
 // put makes a connection wait for its next use.
 func (h *Hop) put(c *conn) {
 	p := &h.pool
