@@ -2,6 +2,7 @@ package milter
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
@@ -48,6 +49,9 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	case v.Refuses():
 		o.Reply = v.Reply
 		return c.conclude(o)
+	case v.Action != policy.Discard && c.nobody() && !tookAway(tx):
+		// We never heard of one to whom it may go: no decision of the policy.
+		return c.conclude(refusalOf(replyNotNow, o))
 	case v.Action != policy.Discard && c.nobody():
 		o.Action, o.By, o.Cause = policy.Discard, policy.ByPolicy, "no recipient is left"
 	case v.Swallows():
@@ -65,6 +69,13 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 		}
 	}
 	return c.conclude(o)
+}
+
+// tookAway reports whether the policy dropped or removed a recipient.
+func tookAway(tx *policy.Transaction) bool {
+	return slices.ContainsFunc(tx.Rcpts, func(r *policy.Recipient) bool {
+		return r.State == policy.RcptDropped || r.State == policy.RcptRemoved
+	})
 }
 
 // refusalOf turns an outcome into a refusal of moongate's own.
