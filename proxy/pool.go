@@ -188,10 +188,20 @@ func (h *Hop) reap() {
 		p.reaper = nil
 	}
 	p.mu.Unlock()
+	h.retire(old)
+}
+
+// retire says QUIT on each and closes it. Side by side: an upstream that hangs
+// costs the time of one.
+func (h *Hop) retire(old []*conn) {
+	var wg sync.WaitGroup
 	for _, c := range old {
-		c.quit()
-		h.drop(c)
+		wg.Go(func() {
+			c.quit()
+			h.drop(c)
+		})
 	}
+	wg.Wait()
 }
 
 // Forget closes the connection kept for that session, if there is one. Called
@@ -230,10 +240,7 @@ func (h *Hop) Close() error {
 		p.reaper = nil
 	}
 	p.mu.Unlock()
-	for _, c := range old {
-		c.quit()
-		h.drop(c)
-	}
+	h.retire(old)
 	h.breaker.stop()
 	return nil
 }
