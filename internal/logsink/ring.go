@@ -152,14 +152,16 @@ func (r *Ring) wait(limit time.Duration) {
 // Close writes what is left, for at most limit, and ends the ring. Later lines
 // are dropped.
 func (r *Ring) Close(limit time.Duration) {
-	r.wait(limit)
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	r.wait(limit) // what is told of dropped lines has its chance, too
 	r.mu.Lock()
 	r.closed = true
 	r.wake.Signal()
-	r.hasten()
-	stuck := len(r.waiting) > 0 || r.busy
 	r.mu.Unlock()
-	if !stuck {
-		<-r.ended
+	r.hasten()
+	select {
+	case <-r.ended:
+	case <-late.C: // the reader is stuck
 	}
 }
