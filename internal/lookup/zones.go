@@ -82,6 +82,7 @@ func (z *zones) watch(names []string) {
 		// One that is off stays so for messages that began with the policy before.
 		if !s.declared && s.fault == "" {
 			delete(z.all, name)
+			s.known() // who waits for its check waits no longer
 		}
 	}
 	if len(names) > 0 && !z.watching && z.ctx.Err() == nil {
@@ -177,11 +178,7 @@ func (z *zones) learn(name, fault string, err error) {
 	if s == nil { // left out meanwhile
 		return
 	}
-	select {
-	case <-s.tried:
-	default:
-		close(s.tried)
-	}
+	s.known()
 	if err != nil {
 		fault = s.fault
 		s.due = time.Now().Add(retry)
@@ -215,6 +212,15 @@ func (z *zones) tell(name string, s *zone, err error) {
 		z.log.Warn("dns list is switched off", zap.String("zone", name), zap.String("fault", s.fault))
 	default:
 		z.log.Info("dns list passes its test points again", zap.String("zone", name))
+	}
+}
+
+// known lets those go on who wait for the first check. The zones' mutex is held.
+func (s *zone) known() {
+	select {
+	case <-s.tried:
+	default:
+		close(s.tried)
 	}
 }
 
