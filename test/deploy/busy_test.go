@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +84,49 @@ func TestEverySmtpdTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPoolHoldsEverySmtpd: connections that wait in the pool serve new clients, even if the upstream gave
+// no further one and greets none now.
+func TestPoolHoldsEverySmtpd(t *testing.T) {
+	if outside(t) {
+		return
+	}
+	d := deployment{"xforward", "xforward.master.cf"}
+	mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}}, setup{})
+	var busy []*client.Client
+	for _, from := range []string{another, neighbour} {
+		c := client.Dial(t, p.Addr, from).Greet("busy.example")
+		c.Must("250", "MAIL FROM:<a@example.com>")
+		c.Must("250", "RCPT TO:<b@example.org>")
+		busy = append(busy, c)
+	}
+	var vain []*client.Client // they come until all are turned away
+	for range 4 {
+		vain = append(vain, client.Dial(t, p.Addr, stranger).Greet("waits.example"))
+	}
+	var wait sync.WaitGroup
+	for _, c := range vain {
+		wait.Go(func() {
+			if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.") {
+				t.Errorf("with every smtpd taken: %q", r)
+			}
+		})
+	}
+	wait.Wait()
+	if r := client.Dial(t, p.Addr, stranger).Reply(); !strings.HasPrefix(r, "421 4.3.2") {
+		t.Errorf("then: %q", r)
+	}
+	for _, c := range busy {
+		c.Must("354", "DATA")
+		c.Must("250", letter("busy")+".")
+	}
+	c := client.Dial(t, p.Addr, stranger).Greet("next.example")
+	if r := c.Send("a@example.com", "b@example.org", letter("next")); !strings.HasPrefix(r, "250") {
+		t.Errorf("afterwards: %q", r)
+	}
+	c.Must("221", "QUIT")
+	mta.Messages(3)
 }
 
 // TestIdleGivesBack: with the identities whose connections belong to a session, Postfix loses the
