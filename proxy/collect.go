@@ -65,6 +65,13 @@ func (s *session) collect() {
 			continue
 		}
 		r, err := s.reply()
+		if s.policy.Tx == nil { // it went with a MAIL that was refused: what the upstream says of it is void
+			if err != nil || r.Code == 421 {
+				s.relay.abort()
+			}
+			s.answerLost(a)
+			continue
+		}
 		var o *policy.Outcome
 		switch {
 		case errors.Is(err, ErrGone):
@@ -82,6 +89,9 @@ func (s *session) collect() {
 			}
 		}
 		s.deliverReply(a, o)
+	}
+	if s.policy.Tx == nil {
+		s.relay.settleDown()
 	}
 	s.relay.awaited = group[:0]
 }
@@ -103,9 +113,6 @@ func (s *session) deliverReply(a awaited, o *policy.Outcome) {
 		return
 	}
 	s.say(a.verb, o.Reply, o.By, a.rcpt, o.Cause)
-	if a.verb == "MAIL" && s.policy.Tx == nil {
-		s.relay.settleDown()
-	}
 }
 
 // answerLost answers a command that the upstream cannot answer any more.
