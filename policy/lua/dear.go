@@ -14,12 +14,13 @@ import (
 //
 // It is the time of this thread that counts, and nobody else runs on it meanwhile: a busy machine, which stretches the wall
 // clock, makes nothing dear. The wall clock only says when a look is worth it.
-const (
-	// dearAfter is the time an instruction may take, on the average between two looks, before it is dear.
-	dearAfter = 2 * time.Microsecond
-	// watchFor is how many looks without anything dear end the watch.
-	watchFor = 16
-)
+
+// dearAfter is the time an instruction may take, on the average between two looks, before it is dear. Only a test under the
+// race detector, where all code takes longer, changes it.
+var dearAfter = 2 * time.Microsecond
+
+// watchFor is how many looks without anything dear end the watch.
+const watchFor = 16
 
 // watch is what the meter knows of the time that instructions take.
 type watch struct {
