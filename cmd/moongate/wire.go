@@ -56,6 +56,9 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 
 	store := state.New(storeBytes)
 	h.background = append(h.background, shrink, func(ctx context.Context) { sweep(ctx, store) })
+	if len(cfg.Listeners) == 0 {
+		h.background = append(h.background, roster)
+	}
 	h.world = newWorld(cfg.DNS.Servers, store, log.Named("lookup"), h.registry)
 	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
 	keeper, err := drawer(cfg)
