@@ -119,7 +119,7 @@ func (s *Session) ruleStage(ev *Event, end time.Time) {
 		return
 	}
 	if ev.Hook == Helo {
-		s.delayed[1] = Verdict{}
+		s.delayed[Helo] = Verdict{}
 	}
 	v := &s.now
 	var delay time.Duration // of rules without a verdict: return delay(5)
@@ -131,8 +131,8 @@ func (s *Session) ruleStage(ev *Event, end time.Time) {
 		case !v.Decided():
 			delay += v.Delay
 			continue
-		case r.At == Rcpt && ev.Hook < Rcpt && v.Refuses():
-			s.delayed[ev.Hook&1] = *v // Connect is 0, Helo 1
+		case r.At == Rcpt && ev.Hook <= Helo && v.Refuses():
+			s.delayed[ev.Hook] = *v
 			s.now = Verdict{Delay: delay}
 			return
 		}

@@ -73,7 +73,7 @@ type Session struct {
 
 	now      Verdict // the answer in the making, see Ask
 	convs    []filterConv
-	delayed  [2]Verdict // at connect and helo, to be given at rcpt
+	delayed  [Helo + 1]Verdict // at connect and helo, to be given at rcpt
 	bypassed bool
 	errors   int // rules that failed
 	serial   int // messages so far
