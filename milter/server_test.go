@@ -525,6 +525,8 @@ func TestMeant(t *testing.T) {
 	m.want("c", wire.Rcpt{To: "<b@example.net>"})
 	m.message("", "Subject: x")
 	m.end()
+	m.send(wire.Signal{Code: milter.CodeQuit})
+	m.closed() // an answer leaves before its line is logged
 	for _, e := range logs.FilterMessage("refuse").All() {
 		if f := e.ContextMap(); f["meant"] == nil {
 			t.Errorf("no meant: %v", f)
