@@ -189,10 +189,14 @@ func TestBusyMachine(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err = s.Call(s.function(v), Budget{}, start.Add(time.Minute), t.Context()); err != nil {
+			if _, err = s.Call(s.function(v), Budget{}, start.Add(10*time.Minute), t.Context()); err != nil {
 				t.Error(err)
 			}
-			if used, _ := s.Meter.Used(); used < DefaultBudget.Instructions*3/10 || used > DefaultBudget.Instructions*4/10 {
+			most := DefaultBudget.Instructions * 4 / 10
+			if raceEnabled { // and one that others have taken the processor from: the budget must do, as for anybody
+				most = DefaultBudget.Instructions
+			}
+			if used, _ := s.Meter.Used(); used < DefaultBudget.Instructions*3/10 || used > most {
 				t.Errorf("the hook used %d instructions, not a third", used)
 			}
 		})

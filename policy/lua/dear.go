@@ -15,8 +15,8 @@ import (
 // It is the time of this thread that counts, and nobody else runs on it meanwhile: a busy machine, which stretches the wall
 // clock, makes nothing dear. The wall clock only says when a look is worth it.
 
-// dearAfter is the time an instruction may take, on the average between two looks, before it is dear. Only a test under the
-// race detector, where all code takes longer, changes it.
+// dearAfter is the time an instruction may take, on the average between two looks, before it is dear. Only a build with the
+// race detector, where all code takes longer, changes it, and a test that wants no clock at all.
 var dearAfter = 2 * time.Microsecond
 
 // watchFor is how many looks without anything dear end the watch.

@@ -156,7 +156,7 @@ func TestHostile(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestHostile$")
-			cmd.Env = append(os.Environ(), "LUA_HOSTILE="+h.name)
+			cmd.Env = append(os.Environ(), "LUA_HOSTILE="+h.name, "GORACE=atexit_sleep_ms=20")
 			out, err := cmd.Output()
 			if err != nil {
 				t.Fatalf("the child died: %v\n%.2000s", err, out)
