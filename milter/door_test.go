@@ -146,7 +146,7 @@ func startUntil(t *testing.T, ready func() bool, name string, args ...string) {
 			t.Logf("%s said:\n%s", name, out.String())
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); !ready(); {
+	for deadline := time.Now().Add(patience); !ready(); {
 		select {
 		case <-ended:
 			t.Fatalf("%s ended: %v", name, cmd.ProcessState)

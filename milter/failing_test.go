@@ -2,11 +2,15 @@ package milter
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-milter"
@@ -23,6 +27,7 @@ type badFilter struct {
 	mode atomic.Value // string
 	wg   sync.WaitGroup
 	conn sync.Map
+	hung chan struct{} // it hangs now, and did not before
 }
 
 func newBadFilter(t *testing.T) *badFilter {
@@ -31,7 +36,7 @@ func newBadFilter(t *testing.T) *badFilter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &badFilter{l: l}
+	b := &badFilter{l: l, hung: make(chan struct{}, 1)}
 	b.mode.Store("")
 	b.wg.Add(1)
 	go b.accept()
@@ -106,6 +111,10 @@ var misdeeds = map[string]string{
 func (b *badFilter) misbehave(c net.Conn, r *wire.Reader) (goOn bool) {
 	mode := b.mode.Load().(string)
 	if mode == "hang" {
+		select {
+		case b.hung <- struct{}{}:
+		default:
+		}
 		r.Next() // until the other side has enough
 		return false
 	}
@@ -149,7 +158,7 @@ func TestFilterFails(t *testing.T) {
 					d := doorOf(t, t.Context(), []policy.Filter{f})
 					start := time.Now()
 					v := converse(d)
-					if took := time.Since(start); took > 10*time.Second {
+					if took := time.Since(start); took > 25*time.Second { // the filter's own time was taken: 30 s
 						t.Errorf("at %c: %v", code, took)
 					}
 					want := onError
@@ -239,13 +248,27 @@ func TestFilterClientGone(t *testing.T) {
 	b.mode.Store("hang")
 	b.at.Store('E')
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	d := doorOf(t, ctx, []policy.Filter{&Filter{Address: b.addr()}})
 	defer d.close()
-	time.AfterFunc(50*time.Millisecond, cancel)
-	if v := converse(d); v.Action != policy.Tempfail {
-		t.Errorf("%s", say(v))
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		select {
+		case <-b.hung: // it was asked, and does not answer
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	if v := converse(d); v.Action != policy.Tempfail || !strings.HasSuffix(v.Reason, errGoneText) {
+		t.Errorf("%s: %s", say(v), v.Reason)
 	}
+	cancel()
+	<-waited
 }
+
+// errGoneText is how a verdict says that nobody waits for it.
+const errGoneText = "the client is gone"
 
 // 200 restarts of a filter leave no descriptor behind, whether it dies in the
 // negotiation, in a message or is not there at all.
@@ -280,7 +303,7 @@ func TestFilterDescriptors(t *testing.T) {
 	d.close()
 	// The other ends of the sockets are ours, too: they go when their
 	// goroutines have read the end.
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		left := 0
 		b.conn.Range(func(any, any) bool { left++; return true })
 		if after := count(); left == 0 && after <= before {
@@ -293,21 +316,28 @@ func TestFilterDescriptors(t *testing.T) {
 
 // A filter that is down is not dialled by every session.
 func TestFilterBreaker(t *testing.T) {
-	b := newBadFilter(t)
-	f := &Filter{Address: b.addr()}
-	b.l.Close()
-	for range breakAfter {
-		if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err == nil || err == errBreaker {
-			t.Fatalf("dial: %v", err)
+	nobody := "unix:" + t.TempDir() + "/s"
+	synctest.Test(t, func(t *testing.T) {
+		f := &Filter{Address: nobody}
+		dial := func() error {
+			_, err := f.dial(t.Context(), time.Now().Add(time.Second))
+			return err
 		}
-	}
-	if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err != errBreaker {
-		t.Errorf("after %d failures: %v", breakAfter, err)
-	}
-	f.breaker.next = time.Now()
-	if _, err := f.dial(t.Context(), time.Now().Add(time.Second)); err == errBreaker {
-		t.Error("no probe is let through")
-	}
+		for range breakAfter {
+			if err := dial(); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("dial: %v", err)
+			}
+		}
+		for range 2 {
+			if err := dial(); err != errBreaker {
+				t.Errorf("after %d failures: %v", breakAfter, err)
+			}
+			time.Sleep(probeEvery)
+			if err := dial(); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("no probe is let through: %v", err)
+			}
+		}
+	})
 }
 
 // Old versions are taken, too; what they cannot hear is not said.

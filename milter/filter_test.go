@@ -3,7 +3,6 @@ package milter
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -188,8 +187,8 @@ func TestFilterSays(t *testing.T) {
 // asked about. The filter that said so does not want to hear of them (libmilter
 // gives no answer), and one that never heard of the sender cannot.
 func TestFilterDiscardedAtMail(t *testing.T) {
-	every := &Filter{Label: "every", Address: python(t, "every.py"), CommandTime: time.Second}
-	second := &Filter{Label: "second", Address: every.Address, CommandTime: time.Second}
+	every := &Filter{Label: "every", Address: python(t, "every.py")}
+	second := &Filter{Label: "second", Address: every.Address}
 	for name, tc := range map[string]struct {
 		from string
 		want policy.Action
@@ -231,7 +230,7 @@ func TestFilterDiscardedAtMail(t *testing.T) {
 // A shadow that refuses or discards takes the message for ended, and libmilter
 // gives no answer to what comes then. We go on without it, and do not wait.
 func TestFilterShadowRefuses(t *testing.T) {
-	shadow := &Filter{Label: "shadow", Address: python(t, "every.py"), CommandTime: time.Second, Shadow: true}
+	shadow := &Filter{Label: "shadow", Address: python(t, "every.py"), Shadow: true}
 	for from, want := range map[string]string{
 		"reject@example.net":  "mail reject",
 		"discard@example.net": "mail discard",
@@ -265,7 +264,7 @@ func TestFilterShadowRefuses(t *testing.T) {
 // One that refused DATA refuses the message: a client that comes again with it
 // hears the same, and no filter is asked about what it takes for ended.
 func TestFilterRefusesData(t *testing.T) {
-	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "every", Address: python(t, "every.py"), CommandTime: time.Second}})
+	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "every", Address: python(t, "every.py")}})
 	defer d.close()
 	d.connect()
 	d.helo("client.example")

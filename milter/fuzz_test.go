@@ -41,7 +41,7 @@ func FuzzServer(f *testing.F) {
 		go func() { srv.ServeConn(there); close(done) }()
 		heard := make(chan []byte, 1)
 		go func() { b, _ := io.ReadAll(here); heard <- b }()
-		here.SetDeadline(time.Now().Add(10 * time.Second))
+		here.SetDeadline(time.Now().Add(patience))
 		here.Write(in)
 		here.Close()
 		<-done
@@ -76,7 +76,9 @@ func FuzzFilter(f *testing.F) {
 		f.Fatal(err)
 	}
 	answers := make(chan []byte, 1)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
 			nc, err := l.Accept()
 			if err != nil {
@@ -92,7 +94,7 @@ func FuzzFilter(f *testing.F) {
 			nc.Close()
 		}
 	}()
-	f.Cleanup(func() { l.Close() })
+	f.Cleanup(func() { l.Close(); <-done })
 	f.Fuzz(func(t *testing.T, in []byte) {
 		answers <- in
 		flt := &Filter{Address: l.Addr().String(), ConnectTime: time.Second, CommandTime: time.Second, EndTime: time.Second}

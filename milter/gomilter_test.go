@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/emersion/go-message/textproto"
 	"github.com/emersion/go-milter"
@@ -25,7 +24,7 @@ func libraryClient(t *testing.T, addr string) (*milter.ClientSession, net.Conn) 
 	t.Helper()
 	var conn net.Conn
 	s, err := milter.NewClientWithOptions("tcp", addr, milter.ClientOptions{
-		ActionMask: offerActions, ProtocolMask: offerProtocol, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
+		ActionMask: offerActions, ProtocolMask: offerProtocol, ReadTimeout: patience, WriteTimeout: patience,
 		Dialer: dialFunc(func(network, address string) (c net.Conn, err error) {
 			conn, err = net.Dial(network, address)
 			return conn, err

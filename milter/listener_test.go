@@ -50,6 +50,7 @@ func TestAcceptFails(t *testing.T) {
 	if n := logs.FilterMessage("milter: accept failed").Len(); n != 4 {
 		t.Errorf("%d lines about it, want 4", n)
 	}
+	ended(t, srv)
 	if err := srv.Serve(l); !errors.Is(err, ErrServerClosed) {
 		t.Errorf("serve after close: %v", err)
 	}

@@ -69,6 +69,7 @@ func TestMiltertest(t *testing.T) {
 			if err != nil || strings.Contains(string(out), "error") {
 				t.Errorf("%v\n%s", err, out)
 			}
+			ended(t, srv)
 			for _, e := range logs.FilterLevelExact(1).All() { // warnings
 				t.Errorf("log: %s %v", e.Message, e.ContextMap())
 			}

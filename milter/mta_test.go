@@ -1,8 +1,11 @@
 package milter
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds what must come. It is generous: a busy machine is no bug.
+const patience = 2 * time.Minute
+
 // all is what a modern MTA offers.
 var all = wire.Options{Version: 6, Actions: 0x1ff, Protocol: 0x1fffff}
 
@@ -23,6 +29,7 @@ var all = wire.Options{Version: 6, Actions: 0x1ff, Protocol: 0x1fffff}
 // it hears, one line for each packet.
 type mta struct {
 	t      *testing.T
+	l      net.Listener // of the server, where dial made it
 	c      net.Conn
 	r      *wire.Reader
 	got    wire.Options
@@ -39,8 +46,22 @@ func dial(t *testing.T, srv *Server, offer wire.Options) *mta {
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	t.Cleanup(func() { srv.Close(); <-done })
-	return call(t, l.Addr(), offer)
+	t.Cleanup(func() { srv.Close(); <-done; ended(t, srv) })
+	m := call(t, l.Addr(), offer)
+	m.l = l
+	return m
+}
+
+// ended waits until the server's sessions are over, their goroutines gone and
+// their last lines in the log: a session closes its connection before it says
+// that it ended.
+func ended(t *testing.T, srv *Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Errorf("sessions do not end: %v", err)
+	}
 }
 
 // call connects to a server and negotiates.
@@ -52,7 +73,7 @@ func call(t *testing.T, addr net.Addr, offer wire.Options) *mta {
 	}
 	t.Cleanup(func() { c.Close() })
 	m := &mta{t: t, c: c, r: wire.NewReader(c)}
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("transcript:\n%s", m.script.String())
@@ -101,8 +122,11 @@ func (m *mta) next() wire.Frame {
 // closed waits for the server to end the connection.
 func (m *mta) closed() {
 	m.t.Helper()
-	if f, err := m.r.Next(); err == nil {
+	f, err := m.r.Next()
+	if err == nil {
 		m.t.Errorf("the connection lives: %c %q", f.Code, f.Data)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		m.t.Error("the connection lives")
 	}
 }
 

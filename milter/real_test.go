@@ -120,35 +120,24 @@ func verify(t *testing.T, name, whole, record string) {
 	}
 }
 
-// freePort is a port of the loopback that nobody listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // rspamd refuses GTUBE, and knows the client and his HELO at every message of a
 // session, though it forgets them with each.
 func TestRspamd(t *testing.T) {
 	bin := installed(t, "rspamd", "rspamd")
 	dir := t.TempDir()
-	addr := freePort(t)
+	addr := "unix:" + dir + "/s"
 	// No plugin, no map, no question to the outside: what is tested is the
 	// protocol, and the test patterns need nothing.
 	write(t, dir+"/rspamd.conf", `
 options {
-  pidfile = "`+dir+`/rspamd.pid"; tempdir = "`+dir+`"; filters = ""; disable_hyperscan = true;
+  pidfile = "`+dir+`/rspamd.pid"; tempdir = "`+dir+`"; filters = ""; disable_hyperscan = true; task_timeout = 60s;
   dns { timeout = 0.05s; retransmits = 1; nameserver = ["127.0.0.1:9"]; }
 }
 logging { type = "console"; level = "error"; }
 metric "default" { actions { reject = 15; add_header = 6; } }
 lua = "`+dir+`/rules.lua";
 worker "rspamd_proxy" {
-  bind_socket = "`+addr+`"; milter = yes; timeout = 60s; count = 1; max_retries = 1;
+  bind_socket = "`+dir+`/s mode=0600"; milter = yes; timeout = 60s; count = 1; max_retries = 1;
   upstream "local" { default = yes; self_scan = yes; }
 }
 `)
@@ -196,12 +185,11 @@ end })
 func TestClamAV(t *testing.T) {
 	clamd, bin := installed(t, "clamd", "clamav-daemon"), installed(t, "clamav-milter", "clamav-milter")
 	dir := t.TempDir()
-	addr := freePort(t)
-	_, port, _ := net.SplitHostPort(addr)
+	addr := "unix:" + dir + "/s"
 	const virus = "this-is-our-own-test-virus"
 	write(t, dir+"/db/test.ndb", fmt.Sprintf("Test.Own:0:*:%x\n", virus))
 	write(t, dir+"/clamd.conf", "Foreground yes\nLocalSocket "+dir+"/clamd.sock\nDatabaseDirectory "+dir+"/db\nUser root\nLogFile "+dir+"/clamd.log\nTemporaryDirectory "+dir+"\n")
-	write(t, dir+"/milter.conf", "Foreground yes\nMilterSocket inet:"+port+"@127.0.0.1\nClamdSocket unix:"+dir+"/clamd.sock\nUser root\nOnInfected Reject\nRejectMsg virus %v\nAddHeader Replace\nTemporaryDirectory "+dir+"\n")
+	write(t, dir+"/milter.conf", "Foreground yes\nMilterSocket unix:"+dir+"/s\nClamdSocket unix:"+dir+"/clamd.sock\nUser root\nOnInfected Reject\nRejectMsg virus %v\nAddHeader Replace\nTemporaryDirectory "+dir+"\n")
 	if os.Getuid() != 0 {
 		t.Skip("clamd wants to change its user: root only")
 	}
@@ -213,7 +201,15 @@ func TestClamAV(t *testing.T) {
 		return err == nil
 	},
 		clamd, "--config-file="+dir+"/clamd.conf")
-	start(t, addr, bin, "--config-file="+dir+"/milter.conf")
+	// It looks for clamd in a thread of its own, and says tempfail until it has
+	// found it.
+	startUntil(t, func() bool {
+		d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: addr}})
+		defer d.close()
+		v := converse(d)
+		d.done(v)
+		return !v.Decided()
+	}, bin, "--config-file="+dir+"/milter.conf")
 	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "clamav", Address: addr}})
 	defer d.close()
 	d.connect()

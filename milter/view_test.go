@@ -22,7 +22,7 @@ func asFilter(t *testing.T, rules ...*policy.Rule) string {
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	t.Cleanup(func() { srv.Close(); <-done })
+	t.Cleanup(func() { srv.Close(); <-done; ended(t, srv) })
 	return l.Addr().String()
 }
 

@@ -8,7 +8,7 @@ local function reply(what, want)
   expect(what, r, want)
 end
 
-mt.set_timeout(10)
+mt.set_timeout(60)
 conn = mt.connect(addr)
 if conn == nil then error("connect failed") end
 expect("negotiate", mt.negotiate(conn, SMFI_VERSION, SMFI_V6_ACTS, SMFI_V6_PROT), nil)
