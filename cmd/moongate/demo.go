@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/logsink"
@@ -80,7 +79,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	defer logfile.Close()
 	log, out := logsink.New(logOptions(cfg, logfile))
-	defer out.Close(time.Second)
+	defer out.Close(lastLines)
 	d.witness = newWitness()
 	h, err := furnish(cfg, zap.New(zapcore.NewTee(log.Core(), d.witness)), out)
 	if err != nil {

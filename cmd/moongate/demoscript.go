@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/textproto"
@@ -50,7 +51,7 @@ func (d *demo) converse(c conversation) (end, error) {
 	if err != nil {
 		return end{}, err
 	}
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	t := &talk{Conn: textproto.NewConn(conn), d: d}
 	defer t.Close()
 	t.hear("") // the banner
@@ -115,15 +116,16 @@ func (d *demo) explain() error {
 // until the running moongate has seen it.
 func (d *demo) block() error {
 	list := d.at("policy/blocked-senders.txt")
-	text, err := os.ReadFile(list)
+	f, err := os.OpenFile(list, os.O_APPEND|os.O_WRONLY, 0) // as echo does: never half a list
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(list, append(text, "\nann@example.com\n"...), 0o666); err != nil {
+	_, err = f.WriteString("\nann@example.com\n")
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, "     echo ann@example.com >> %s\n", list)
-	return d.witness.await("list", 5*time.Second)
+	return d.witness.await("list loaded")
 }
 
 // talk is a client that prints what is said. Lines of a kind that are answered

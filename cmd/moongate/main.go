@@ -38,7 +38,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return failed(exitConfig)
 	}
 	log, out := logsink.New(logOptions(cfg, stderr))
-	defer out.Close(time.Second)
+	defer out.Close(lastLines)
 	pace()
 
 	h, err := furnish(cfg, log, out)
@@ -58,6 +58,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		zap.Strings("listeners", h.addresses()), zap.String("upstream", string(cfg.Upstream.Address)))
 	return h.live(ctx, o.config, told, broken)
 }
+
+// lastLines is how long the end of a process waits for a slow reader of its log.
+const lastLines = 5 * time.Second
 
 // live answers signals until one of them, or a door that fails, ends the house.
 func (h *house) live(ctx context.Context, config string, told signals, broken <-chan error) error {

@@ -44,12 +44,16 @@ func (w *witness) Write(e zapcore.Entry, fields []zapcore.Field) error {
 
 func (w *witness) Sync() error { return nil }
 
+// limit is how long the log may take to tell of what has happened. On a machine
+// that is not overwhelmed it is milliseconds, or a watch's tenth of a second.
+const limit = 30 * time.Second
+
 var errSilent = errors.New("the log did not tell of it in time")
 
 // session is what was logged until the next session ended.
 func (w *witness) session() ([]map[string]any, error) {
 	var all []map[string]any
-	limit := time.After(10 * time.Second)
+	end := time.After(limit)
 	for {
 		select {
 		case e := <-w.entries:
@@ -57,14 +61,14 @@ func (w *witness) session() ([]map[string]any, error) {
 				return all, nil
 			}
 			all = append(all, e)
-		case <-limit:
+		case <-end:
 			return nil, errSilent
 		}
 	}
 }
 
 // await waits for an entry whose message begins with a word.
-func (w *witness) await(word string, limit time.Duration) error {
+func (w *witness) await(word string) error {
 	end := time.After(limit)
 	for {
 		select {
