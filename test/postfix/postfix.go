@@ -3,7 +3,6 @@ package postfix
 import (
 	"bufio"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -246,20 +245,4 @@ func poll(yes func() bool) bool {
 		}
 		time.Sleep(5 * time.Millisecond) // between two looks at a file; there is no event to wait for
 	}
-}
-
-// FreeAddr is an address of 127.0.0.1 that nobody listens at. The port is below those that the system
-// gives to connections and to listeners on port 0, so that nobody takes it in the moment before it is used.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	var err error
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))); err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal(err)
-	return ""
 }
