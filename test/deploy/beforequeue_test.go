@@ -266,18 +266,19 @@ func TestBeforeQueueBytes(t *testing.T) {
 // TestBeforeQueueSlowUpstream: an upstream that does not answer the dot costs the client a 4xx of
 // moongate's within the budget, before Postfix gives up.
 func TestBeforeQueueSlowUpstream(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
 	up := upstream.Start(t, "EHLO 250-up|250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\nXFORWARD 250 2.0.0 Ok\n. !hang")
-	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, listener: `budget = "3s"`})
+	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, listener: `budget = "5s"`})
 	c := client.Dial(t, b.front, stranger).Greet("client.example.com")
 	c.Must("250", "MAIL FROM:<a@example.com>")
 	c.Must("250", "RCPT TO:<b@example.org>")
 	c.Must("354", "DATA")
 	begin := time.Now()
 	r := c.Say(letter("slow") + ".")
-	if took := time.Since(begin); !strings.HasPrefix(r, "451 4.4.2") || took > 20*time.Second {
+	if took := time.Since(begin); !strings.HasPrefix(r, "451 4.4.2") || took > 40*time.Second {
 		t.Errorf("after %v: %q", took, r)
 	}
 	c.Must("221", "QUIT")
@@ -287,12 +288,13 @@ func TestBeforeQueueSlowUpstream(t *testing.T) {
 // TestBeforeQueueGaveUp: a Postfix that has stopped waiting tells its client to come again; nothing is
 // sent to the upstream's dot then, so the message is not there twice.
 func TestBeforeQueueGaveUp(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
 	up := upstream.Start(t, "EHLO 250-up|250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\nXFORWARD 250 2.0.0 Ok")
-	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, front: "  -o smtpd_proxy_timeout=3s",
-		script: `on.message("slow", function(msg) return delay(6) end)`})
+	b := startBeforeQueue(t, filterSetup{upstream: up.Addr, front: "  -o smtpd_proxy_timeout=5s",
+		script: `on.message("slow", function(msg) return delay(9) end)`})
 	c := client.Dial(t, b.front, stranger).Greet("client.example.com")
 	if r := c.Send("a@example.com", "b@example.org", letter("late")); !strings.HasPrefix(r, "451 4.3.0") {
 		t.Errorf("Postfix says %q", r)

@@ -16,6 +16,7 @@ import (
 // client hears 451 4.3.2 within 5 s. An idle session gives its upstream connection back, so that
 // another can have it, and gets a new one when it goes on.
 func TestEverySmtpdTaken(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
@@ -36,7 +37,7 @@ func TestEverySmtpdTaken(t *testing.T) {
 			if r := c.Say("MAIL FROM:<a@example.com>"); !strings.HasPrefix(r, "451 4.3.2") {
 				t.Errorf("with every smtpd taken: %q", r)
 			}
-			if took := time.Since(begin); took > 20*time.Second {
+			if took := time.Since(begin); took > 30*time.Second { // 5 s, and a busy machine
 				t.Errorf("it took %v", took)
 			}
 			p.WaitLog("refuse", func(l moongate.Line) bool { return l["code"] == 451.0 && l["cause"] != "" })
@@ -89,11 +90,13 @@ func TestEverySmtpdTaken(t *testing.T) {
 // TestPoolHoldsEverySmtpd: connections that wait in the pool serve new clients, even if the upstream gave
 // no further one and greets none now.
 func TestPoolHoldsEverySmtpd(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
 	d := deployment{"xforward", "xforward.master.cf"}
-	mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}}, setup{})
+	mta, p := d.start(t, postfix.Options{Main: map[string]string{"default_process_limit": "2"}},
+		setup{rest: "[timeouts]\nconnect = \"10s\""}) // Postfix lets three wait to be accepted; a fourth waits for this
 	var busy []*client.Client
 	for _, from := range []string{another, neighbour} {
 		c := client.Dial(t, p.Addr, from).Greet("busy.example")
@@ -102,7 +105,7 @@ func TestPoolHoldsEverySmtpd(t *testing.T) {
 		busy = append(busy, c)
 	}
 	var vain []*client.Client // they come until all are turned away
-	for range 4 {
+	for range 3 {
 		vain = append(vain, client.Dial(t, p.Addr, stranger).Greet("waits.example"))
 	}
 	var wait sync.WaitGroup
@@ -120,6 +123,7 @@ func TestPoolHoldsEverySmtpd(t *testing.T) {
 	for _, c := range busy {
 		c.Must("354", "DATA")
 		c.Must("250", letter("busy")+".")
+		c.Must("250", "NOOP") // by now the connection is in the pool; at the 250 it may be on its way there
 	}
 	c := client.Dial(t, p.Addr, stranger).Greet("next.example")
 	if r := c.Send("a@example.com", "b@example.org", letter("next")); !strings.HasPrefix(r, "250") {
@@ -132,17 +136,31 @@ func TestPoolHoldsEverySmtpd(t *testing.T) {
 // TestIdleGivesBack: with the identities whose connections belong to a session, Postfix loses the
 // connection of a session that idles, after upstream.idle and not before the session has ended.
 func TestIdleGivesBack(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
 	for _, d := range knowingFronts {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
-			mta, p := d.start(t, postfix.Options{}, setup{upstream: `idle = "5s"`})
-			c := client.Dial(t, p.Addr, stranger).Greet("idle.example")
-			for i := range 3 { // within five seconds: one connection
-				if r := c.Send("a@example.com", "b@example.org", letter(fmt.Sprint("m", i))); !strings.HasPrefix(r, "250") {
-					t.Fatalf("%q", r)
+			const idle = 5 * time.Second
+			mta, p := d.start(t, postfix.Options{}, setup{upstream: fmt.Sprintf("idle = %q", idle)})
+			var c *client.Client
+			sent := 0
+			for tries := 1; ; tries++ {
+				begin := time.Now()
+				c = client.Dial(t, p.Addr, stranger).Greet("idle.example")
+				for i := range 3 { // within five seconds: one connection
+					if r := c.Send("a@example.com", "b@example.org", letter(fmt.Sprint("m", i))); !strings.HasPrefix(r, "250") {
+						t.Fatalf("%q", r)
+					}
+					sent++
+				}
+				if time.Since(begin) < idle {
+					break
+				}
+				if c.Must("221", "QUIT"); tries == 10 {
+					t.Skip("this machine is too busy: three messages take more than 5 s")
 				}
 			}
 			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=3 rcpt=3 data=3 quit=1`)
@@ -152,7 +170,7 @@ func TestIdleGivesBack(t *testing.T) {
 			}
 			c.Must("221", "QUIT")
 			mta.WaitLog(`disconnect from unknown\[192\.0\.2\.1\] .*mail=1 rcpt=1 data=1 quit=1`) // at once
-			if got := len(mta.Messages(4)); got != 4 {
+			if got := len(mta.Messages(sent + 1)); got != sent+1 {
 				t.Errorf("%d messages", got)
 			}
 		})

@@ -62,10 +62,11 @@ func TestSignedMessage(t *testing.T) {
 		}
 		return []string{"v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(public)}, nil
 	}}
+	mta, addrs := startAll(t, postfix.Options{})
 	for _, d := range shippedFronts {
 		for way, script := range ways {
 			t.Run(d.String()+", "+way, func(t *testing.T) {
-				mta, p := d.start(t, postfix.Options{}, setup{files: map[string]string{"scripts/10-way.lua": script}})
+				p := setup{files: map[string]string{"scripts/10-way.lua": script}}.start(t, d.identity, addrs[d.listener])
 				for _, from := range []string{stranger, ""} {
 					if d.identity == "xforward" && from == "" {
 						continue // SOURCE=LOCAL: Postfix completes it as any local client's
@@ -126,9 +127,10 @@ func TestUnchanged(t *testing.T) {
 		"a large body":   head + "\r\n" + strings.Repeat("The quick brown fox jumps over the lazy dog.\r\n", 20000),
 		"twice the same": head + head + "X-A: 1\r\nX-a: 1\r\n\r\nx\r\n",
 	}
+	mta, addrs := startAll(t, postfix.Options{})
 	for _, d := range shippedFronts {
 		t.Run(d.String(), func(t *testing.T) {
-			mta, p := d.start(t, postfix.Options{}, setup{files: map[string]string{"scripts/10-way.lua": ways["headers"]}})
+			p := setup{files: map[string]string{"scripts/10-way.lua": ways["headers"]}}.start(t, d.identity, addrs[d.listener])
 			c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
 			for name, message := range messages {
 				before := len(mta.Inside.Messages())

@@ -6,6 +6,7 @@
 package deploy
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,10 @@ import (
 	"github.com/moongate/moongate/test/postfix"
 )
 
-func TestMain(m *testing.M) { moongate.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "4") // the tests that say Parallel mostly wait; go test -parallel wins
+	moongate.Main(m)
+}
 
 // patience bounds each wait. What has a limit of its own is measured.
 const patience = time.Minute
@@ -94,6 +98,22 @@ var (
 
 // knows says whether Postfix knows the client.
 func (d deployment) knows() bool { return d.identity == "proxy" || d.identity == "xclient" }
+
+// startAll starts a Postfix with each shipped listener beside its stock one, and returns their addresses
+// by the file of configs/postfix; "" is the stock one. A Postfix takes a while to start and to end: tests
+// that need no settings of one listener alone share it.
+func startAll(t testing.TB, o postfix.Options) (*postfix.Postfix, map[string]string) {
+	t.Helper()
+	addrs := map[string]string{}
+	for _, d := range shippedFronts {
+		text, addr := piece(t, d.listener)
+		o.Master = append(o.Master, text)
+		addrs[d.listener] = addr
+	}
+	mta := postfix.Start(t, o)
+	addrs[""] = mta.Addr
+	return mta, addrs
+}
 
 // start starts Postfix and moongate. More is added to the top of the configuration, and keys of
 // [upstream] to its end.

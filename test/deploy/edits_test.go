@@ -16,12 +16,13 @@ func TestEditedEnvelope(t *testing.T) {
 	if outside(t) {
 		return
 	}
+	// A virtual recipient is refused by Postfix, as its neighbour of another domain.
+	mta, addrs := startAll(t, postfix.Options{Main: map[string]string{
+		"smtpd_recipient_restrictions": "check_recipient_access inline:{ refused@example.org=REJECT, later@example.org=DEFER }",
+	}})
 	for _, d := range shippedFronts {
 		t.Run(d.String(), func(t *testing.T) {
-			// A virtual recipient is refused by Postfix, as its neighbour of another domain.
-			mta, p := d.start(t, postfix.Options{Main: map[string]string{
-				"smtpd_recipient_restrictions": "check_recipient_access inline:{ refused@example.org=REJECT, later@example.org=DEFER }",
-			}}, setup{files: map[string]string{"scripts/10-edit.lua": editScript}})
+			p := setup{files: map[string]string{"scripts/10-edit.lua": editScript}}.start(t, d.identity, addrs[d.listener])
 			c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
 			for _, tc := range []struct {
 				name  string // the sender's local part: what the script does
@@ -133,36 +134,39 @@ func TestReceivedAuto(t *testing.T) {
 	if outside(t) {
 		return
 	}
+	mta, addrs := startAll(t, postfix.Options{})
 	for _, d := range fronts {
-		for _, rcpts := range [][]string{{"b"}, {"b", "c"}} {
-			t.Run(d.String()+", "+strings.Join(rcpts, " "), func(t *testing.T) {
-				mta, p := d.start(t, postfix.Options{}, setup{})
+		t.Run(d.String(), func(t *testing.T) {
+			p := setup{}.start(t, d.identity, addrs[d.listener])
+			for _, rcpts := range [][]string{{"b"}, {"b", "c"}} {
+				name := "to-" + strings.Join(rcpts, "-")
+				before := len(mta.Inside.Messages())
 				c := client.Dial(t, p.Addr, stranger).Greet("client.example.com")
 				c.Must("250", "MAIL FROM:<a@example.com>")
 				for _, r := range rcpts {
 					c.Must("250", "RCPT TO:<"+r+"@example.org>")
 				}
 				c.Must("354", "DATA")
-				c.Must("250", letter("received")+".")
+				c.Must("250", letter(name)+".")
 				c.Must("221", "QUIT")
-				top, _ := split(mta.Messages(1)[0].Raw)
-				audit := p.WaitLog("message", nil)
+				top, _ := split(mta.Messages(before + 1)[before].Raw)
+				audit := p.WaitLog("message", func(l moongate.Line) bool { return l["msgid"] == "<"+name+"@example.com>" })
 				id, _ := audit["id"].(string)
 				if d.knows() {
 					if strings.Count(top, "Received:") != 1 || audit["edits"] != nil || !strings.Contains(top, "(unknown [192.0.2.1])") {
-						t.Errorf("%q, edits %v", top, audit["edits"])
+						t.Errorf("%s: %q, edits %v", name, top, audit["edits"])
 					}
-					return
+					continue
 				}
 				_, ours, _ := strings.Cut(top, "\r\nReceived: ")
 				want := "from client.example.com ([192.0.2.1])\r\n\tby mx.example.org (moongate) with ESMTP id " + id
 				if !strings.HasPrefix(ours, want) || strings.Contains(ours, "example.org>") != (len(rcpts) == 1) {
-					t.Errorf("%q, want %q", ours, want)
+					t.Errorf("%s: %q, want %q", name, ours, want)
 				}
 				if edits, _ := audit["edits"].([]any); len(edits) != 1 {
-					t.Errorf("edits: %v", audit["edits"])
+					t.Errorf("%s: edits: %v", name, audit["edits"])
 				}
-			})
-		}
+			}
+		})
 	}
 }

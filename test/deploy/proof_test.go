@@ -17,10 +17,12 @@ import (
 // TestWrongListener pairs identities with real listeners that do not understand them. The client hears
 // a 4xx at MAIL, nothing is delivered, and the log says what is missing where.
 func TestWrongListener(t *testing.T) {
+	t.Parallel()
 	if outside(t) {
 		return
 	}
 	told := causes(t)
+	mta, addrs := startAll(t, postfix.Options{})
 	for _, tc := range []struct{ identity, listener, because string }{
 		{"proxy", "", "smtpd_upstream_proxy_protocol"},
 		{"proxy", "xclient.master.cf", "smtpd_upstream_proxy_protocol"},
@@ -35,7 +37,7 @@ func TestWrongListener(t *testing.T) {
 		d := deployment{tc.identity, tc.listener}
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
-			mta, p := d.start(t, postfix.Options{}, setup{})
+			p := setup{}.start(t, d.identity, addrs[d.listener])
 			for _, from := range []string{stranger, ""} {
 				c := client.Dial(t, p.Addr, from)
 				if r := c.Reply(); tc.because == "" && from == "" && strings.HasPrefix(r, "421 4.3.2") {

@@ -11,39 +11,36 @@ import (
 
 // TestCheckRelay asks `moongate check --relay` about real deployments, good and bad.
 func TestCheckRelay(t *testing.T) {
+	t.Parallel()
+	shared, addrs := startAll(t, postfix.Options{})
 	open := map[string]string{"smtpd_relay_restrictions": "check_client_access inline:{ 192.0.2.1=OK }, reject_unauth_destination"}
 	for _, tc := range []struct {
 		name, identity, listener string
-		o                        postfix.Options
+		o                        *postfix.Options // of a Postfix of its own
 		code                     int
 		says                     string
 	}{
-		{"shipped proxy", "proxy", "proxy.master.cf", postfix.Options{}, 0, "none of 9"},
-		{"shipped xclient", "xclient", "xclient.master.cf", postfix.Options{}, 0, "none of 9"},
-		{"shipped xforward", "xforward", "xforward.master.cf", postfix.Options{}, 0, "none of 9"},
-		{"guarded, none", "none", "", postfix.Options{}, 0, "none of 9"},
-		{"guarded, xforward", "xforward", "", postfix.Options{XForward: true}, 0, "none of 9"},
-		{"stock with PROXY", "proxy", "", postfix.Options{Proxy: true}, 0, "454 4.7.1"},
-		{"stock with XCLIENT", "xclient", "", postfix.Options{XClient: true}, 0, "454 4.7.1"},
-		{"trusts the world, PROXY", "proxy", "", postfix.Options{Proxy: true, Main: map[string]string{"mynetworks": "0.0.0.0/0"}}, 78, "open relay"},
-		{"relays for all, XCLIENT", "xclient", "", postfix.Options{XClient: true, Main: open}, 78, "open relay"},
-		{"no PROXY", "proxy", "", postfix.Options{}, 69, "no verdict"},
-		{"no XCLIENT", "xclient", "", postfix.Options{}, 69, "no verdict"},
-		{"no XFORWARD", "xforward", "", postfix.Options{}, 69, "no verdict"},
-		{"waits for a header", "none", "proxy.master.cf", postfix.Options{}, 69, "no verdict"},
-		{"not yet", "proxy", "", postfix.Options{Proxy: true, Main: map[string]string{"smtpd_recipient_restrictions": "defer"}}, 0, "454 4.7.1"},
-		{"graylisted", "proxy", "", postfix.Options{Proxy: true, Main: map[string]string{"smtpd_relay_restrictions": "check_client_access inline:{ {192.0.2.1 = 450 4.2.0 later} }, reject_unauth_destination"}}, 69, "no verdict"},
+		{"shipped proxy", "proxy", "proxy.master.cf", nil, 0, "none of 9"},
+		{"shipped xclient", "xclient", "xclient.master.cf", nil, 0, "none of 9"},
+		{"shipped xforward", "xforward", "xforward.master.cf", nil, 0, "none of 9"},
+		{"guarded, none", "none", "", nil, 0, "none of 9"},
+		{"guarded, xforward", "xforward", "", &postfix.Options{XForward: true}, 0, "none of 9"},
+		{"stock with PROXY", "proxy", "", &postfix.Options{Proxy: true}, 0, "454 4.7.1"},
+		{"stock with XCLIENT", "xclient", "", &postfix.Options{XClient: true}, 0, "454 4.7.1"},
+		{"trusts the world, PROXY", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{"mynetworks": "0.0.0.0/0"}}, 78, "open relay"},
+		{"relays for all, XCLIENT", "xclient", "", &postfix.Options{XClient: true, Main: open}, 78, "open relay"},
+		{"no PROXY", "proxy", "", nil, 69, "no verdict"},
+		{"no XCLIENT", "xclient", "", nil, 69, "no verdict"},
+		{"no XFORWARD", "xforward", "", nil, 69, "no verdict"},
+		{"waits for a header", "none", "proxy.master.cf", nil, 69, "no verdict"},
+		{"not yet", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{"smtpd_recipient_restrictions": "defer"}}, 0, "454 4.7.1"},
+		{"graylisted", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{"smtpd_relay_restrictions": "check_client_access inline:{ {192.0.2.1 = 450 4.2.0 later} }, reject_unauth_destination"}}, 69, "no verdict"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			addr := ""
-			if tc.listener != "" {
-				var text string
-				text, addr = piece(t, tc.listener)
-				tc.o.Master = []string{text}
-			}
-			mta := postfix.Start(t, tc.o)
-			if addr == "" {
+			mta, addr := shared, addrs[tc.listener]
+			if tc.o != nil {
+				mta = postfix.Start(t, *tc.o)
 				addr = mta.Addr
 			}
 			s := setup{listen: "127.0.0.1:0", files: map[string]string{"scripts/10-no.lua": `on.rcpt("no", function() return reject(550, "5.7.1", "nobody") end)`}}
