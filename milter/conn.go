@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
 )
@@ -24,6 +25,7 @@ type conn struct {
 	srv   *Server
 	name  string // the listener's
 	nc    net.Conn
+	peer  *socket.Peer
 	r     *wire.Reader
 	out   []byte // answers not written yet
 	watch watch
@@ -45,10 +47,10 @@ type conn struct {
 }
 
 func (s *Server) newConn(nc net.Conn, name string) *conn {
-	nc = quick(nc)
-	c := &conn{srv: s, name: name, nc: nc, r: wire.NewReader(nc), macros: make(macros)}
+	nc = socket.NewQuick(nc)
+	c := &conn{srv: s, name: name, nc: nc, peer: socket.PeerOf(nc), r: wire.NewReader(nc), macros: make(macros)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.watch.c = c
+	c.watch.c, c.watch.peer = c, socket.PeerOf(nc) // the timer looks while we do
 	c.env = *s.currentEnv()
 	c.env.Face = policy.Milter
 	c.pin = pin{Engine: c.env.Engine, filters: len(c.env.Filters) > 0}

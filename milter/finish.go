@@ -136,7 +136,7 @@ func (c *conn) conclude(o *policy.Outcome) error {
 	default:
 		err = c.act(milter.ActAccept)
 	}
-	if err == nil && (c.ctx.Err() != nil || gone(c.nc)) {
+	if err == nil && (c.ctx.Err() != nil || gone(c.peer)) {
 		err = errGone
 	}
 	if err == nil {

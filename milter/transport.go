@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-milter"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter/wire"
 )
 
@@ -69,7 +70,7 @@ func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, erro
 			return nil, err
 		}
 		c.SetDeadline(deadline)
-		q := quick(c)
+		q := socket.NewQuick(c)
 		l.c = &lazyConn{Conn: q, w: bufio.NewWriterSize(q, 16<<10)}
 		l.stop = context.AfterFunc(ctx, func() { c.Close() })
 		return l.c, nil

@@ -1,13 +1,10 @@
 package milter
 
 import (
-	"net"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter/wire"
 )
 
@@ -19,7 +16,8 @@ const look = 200 * time.Millisecond
 // policy and does not read: an MTA that has gone cancels the session, and at
 // the end of a message an MTA that waits is told that we are still at it.
 type watch struct {
-	c *conn
+	c    *conn
+	peer *socket.Peer
 
 	mu       sync.Mutex // held while a packet is written, so that none is cut by an answer
 	timer    *time.Timer
@@ -55,7 +53,7 @@ func (w *watch) tick() {
 	if !w.on {
 		return
 	}
-	if gone(w.c.nc) {
+	if gone(w.peer) {
 		w.c.cancel()
 		return
 	}
@@ -71,23 +69,9 @@ func (w *watch) tick() {
 	w.timer.Reset(look)
 }
 
-// gone reports whether the peer has closed or reset. It consumes nothing. An
-// MTA never closes half of its connection and waits for an answer, so a
-// half-close counts.
-func gone(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return true
-	}
-	gone := false
-	err = raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		n, err := unix.Poll(p, 0)
-		gone = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
-	})
-	return gone || err != nil
+// gone reports whether the MTA has closed or reset. An MTA never closes half of
+// its connection and waits for an answer, so a half-close counts.
+func gone(peer *socket.Peer) bool {
+	seen, err := peer.Look()
+	return err != nil || seen&(socket.Ended|socket.Lost) != 0
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -19,7 +20,7 @@ type conn struct {
 	hop  *Hop
 	nc   net.Conn
 	rd   *lines
-	poll poller
+	peer *socket.Peer
 	caps *Caps
 	dead atomic.Bool // closed, or to be closed
 
@@ -157,7 +158,7 @@ func (c *conn) read(ctx context.Context, within time.Duration) (policy.Reply, er
 // Alive looks at the socket without reading from it: it must be open and
 // silent. What came behind the last reply counts as talk, too.
 func (c *conn) Alive() bool {
-	return !c.dead.Load() && c.rd.Buffered() == 0 && c.rd.err == nil && c.poll.silent()
+	return !c.dead.Load() && c.rd.Buffered() == 0 && c.rd.err == nil && c.peer.Silent()
 }
 
 // guard lets ctx close the socket, which ends whatever waits for it. The

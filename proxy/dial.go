@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -34,11 +35,12 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*c
 		h.failed(ctx, err)
 		return nil, &HopError{Op: "dial", Reply: hopDown, Err: err}
 	}
+	nc = socket.New(nc)
 	c := &conn{hop: h, nc: nc, rd: newLines(nc), born: time.Now()}
 	if f != nil {
 		c.owner = *f
 	}
-	c.poll.watch(nc)
+	c.peer = socket.PeerOf(nc)
 	stop := c.guard(ctx)
 	defer stop()
 	if err := c.open(ctx, f, patience); err != nil {

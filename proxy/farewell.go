@@ -4,8 +4,7 @@ import (
 	"net"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -46,9 +45,7 @@ func linger(c net.Conn) {
 // It reports false, and does nothing, if the client has said more: closed over
 // octets unread, a socket is reset, and a reset may overtake the reply.
 func (s *session) part() bool {
-	var look poller
-	look.watchRaw(s.watch.raw)
-	if s.cause != "quit" || s.in.Buffered() > 0 || !look.silent() {
+	if s.cause != "quit" || s.in.Buffered() > 0 || !socket.PeerOf(s.conn).Silent() { // the sweeper looks through one of its own
 		return false
 	}
 	s.out.bye()
@@ -57,21 +54,10 @@ func (s *session) part() bool {
 	return true
 }
 
-// writeLast is a Write behind which the connection will be closed at once: of a
-// TCP connection the kernel keeps the octets for that moment, so that they
-// travel with the end of the stream.
-func writeLast(c net.Conn, b []byte) (n int, err error) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
-			raw.Write(func(fd uintptr) bool {
-				n, _ = unix.SendmsgN(int(fd), b, nil, nil, unix.MSG_MORE|unix.MSG_NOSIGNAL)
-				return true
-			})
-		}
+// writeLast is a Write behind which the connection will be closed at once.
+func writeLast(c net.Conn, b []byte) (int, error) {
+	if s, ok := c.(*socket.Conn); ok {
+		return s.WriteLast(b)
 	}
-	if n == len(b) {
-		return n, nil
-	}
-	m, err := c.Write(b[n:]) // all of it, or what a full socket did not take
-	return n + m, err
+	return c.Write(b)
 }

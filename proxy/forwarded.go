@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -198,5 +199,5 @@ func sameClient(a, b *policy.Facts) bool {
 // as the client behind it was told to come again. A client of our own may close
 // its side behind a whole message.
 func (s *session) closedBeforeDot() bool {
-	return s.forwarder && s.watch.raw != nil && clientGone(s.watch.raw, false)
+	return s.forwarder && clientGone(socket.PeerOf(s.conn), false) // the sweeper looks through one of its own
 }

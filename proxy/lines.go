@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/moongate/moongate/internal/socket"
 )
 
 // Errors of lines.Line that leave the connection usable: the line is gone, what
@@ -279,20 +281,16 @@ func (l *lines) fillEmpty() error {
 // readReady is what the runtime's poller calls when the socket may be read.
 func (l *lines) readReady(fd uintptr) bool {
 	l.take()
-	for {
-		n, err := syscall.Read(int(fd), l.buf[:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			l.free()
-			return false
-		case err != nil:
-			l.bad = &net.OpError{Op: "read", Net: "tcp", Err: err}
-		case n == 0:
-			l.bad = io.EOF
-		}
-		l.got = max(n, 0)
-		return true
+	n, err := socket.Recv(fd, l.buf[:])
+	switch {
+	case err == syscall.EAGAIN:
+		l.free()
+		return false
+	case err != 0:
+		l.bad = &net.OpError{Op: "read", Net: "tcp", Err: err}
+	case n == 0:
+		l.bad = io.EOF
 	}
+	l.got = n
+	return true
 }

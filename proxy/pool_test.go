@@ -132,7 +132,7 @@ func TestPoolStale(t *testing.T) {
 			}
 			u.Return()
 			close(s.gate("go"))
-			for u.(*conn).poll.silent() {
+			for u.(*conn).peer.Silent() {
 				time.Sleep(time.Millisecond) // for the octets to arrive
 			}
 			oneMail(t, h, stranger)

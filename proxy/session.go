@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -67,8 +68,8 @@ type session struct {
 }
 
 func newSession(srv *Server, set *Settings, c net.Conn, f policy.Facts) *session {
-	s := &session{srv: srv, set: set, conn: c}
-	s.out = replies{conn: c, timeout: set.Timeouts.Write}
+	s := &session{srv: srv, set: set, conn: socket.New(c)}
+	s.out = replies{conn: s.conn, timeout: set.Timeouts.Write}
 	s.hard, s.hardStop = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(s.hard)
 	s.cancel = cancel

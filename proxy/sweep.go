@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/moongate/moongate/internal/socket"
 )
 
 // sweepEvery is how often the sweeper looks, and how long a session may wait
@@ -28,9 +26,9 @@ type sweeper struct {
 
 // watch is what the sweeper knows of one session.
 type watch struct {
-	raw   syscall.RawConn // nil if the connection is no socket: then nobody looks
-	since atomic.Int64    // the tick at which it began to wait, shifted by two flags; 0 while it does not
-	next  int64           // the sweeper's own: the tick of the next look
+	peer  *socket.Peer // nil if the connection is no socket: then nobody looks
+	since atomic.Int64 // the tick at which it began to wait, shifted by two flags; 0 while it does not
+	next  int64        // the sweeper's own: the tick of the next look
 	gone  atomic.Bool
 }
 
@@ -42,7 +40,7 @@ const (
 // wait says that the session is about to wait for something else than its
 // client.
 func (s *session) wait() {
-	if s.watch.raw == nil {
+	if s.watch.peer == nil {
 		return
 	}
 	v := (s.srv.sweep.tick.Load() + 1) << 2
@@ -57,26 +55,18 @@ func (s *session) wait() {
 
 // proceed says that the wait is over.
 func (s *session) proceed() {
-	if s.watch.raw != nil {
+	if s.watch.peer != nil {
 		s.watch.since.Store(0)
 	}
 }
 
 // track looks after a session until forget.
 func (sw *sweeper) track(s *session) {
-	c := s.conn
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	sc, ok := c.(syscall.Conn)
-	if !ok {
+	peer := socket.PeerOf(s.conn)
+	if !peer.Known() {
 		return
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return
-	}
-	s.watch.raw = raw
+	s.watch.peer = peer
 	sw.mu.Lock()
 	defer sw.mu.Unlock()
 	if sw.sessions == nil {
@@ -128,7 +118,7 @@ func (w *watch) look(now int64, cancel func()) {
 		return
 	}
 	w.next = now + max(1, min(waited/4, 20))
-	if clientGone(w.raw, v&(watchWhole|watchQueued) != 0) && w.since.Load() == v {
+	if clientGone(w.peer, v&(watchWhole|watchQueued) != 0) && w.since.Load() == v {
 		w.gone.Store(true)
 		cancel()
 	}
@@ -137,19 +127,7 @@ func (w *watch) look(now int64, cancel func()) {
 // clientGone looks at a socket. An error or a hang-up of both sides is a reset.
 // A half-close alone (nc -N, devices) is the end only if nothing is left to be
 // done for the client: no command is queued and no message is here whole.
-func clientGone(raw syscall.RawConn, finishing bool) (gone bool) {
-	raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		if n, err := unix.Poll(p, 0); err != nil || n == 0 {
-			return
-		}
-		switch got := p[0].Revents; {
-		case got&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0:
-			gone = true
-		case got&unix.POLLRDHUP != 0 && !finishing:
-			unread, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-			gone = err == nil && unread == 0
-		}
-	})
-	return gone
+func clientGone(peer *socket.Peer, finishing bool) bool {
+	seen, _ := peer.Look()
+	return seen&socket.Lost != 0 || seen&(socket.Ended|socket.Data) == socket.Ended && !finishing
 }

@@ -559,7 +559,7 @@ func BenchmarkUpstreamMessage(b *testing.B) {
 	sendOne(b, u)
 	conn := &bytesConn{}
 	u.nc.Close()
-	u.nc, u.rd, u.poll = conn, newLines(conn), poller{}
+	u.nc, u.rd, u.peer = conn, newLines(conn), nil
 	replies := []byte("250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 go\r\n250 2.0.0 queued as 4711\r\n")
 	msg := []byte(aMessage)
 	from, to := []byte("FROM:<a@a.example>"), []byte("TO:<b@b.example>")

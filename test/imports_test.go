@@ -49,6 +49,7 @@ var arrows = []struct {
 	{"policy/lua", nil},
 	{"policy/state", nil},
 	{"configs", nil},
+	{"internal/socket", nil},
 	{"internal/watch", nil},
 
 	{"policy/script", []string{"policy", "policy/message", "policy/lua", "policy/mailauth", "internal/watch"}},
@@ -56,8 +57,8 @@ var arrows = []struct {
 	{"policy/policytest", []string{"policy", "policy/message"}},
 	{"policy", []string{"policy/message"}},
 
-	{"proxy", []string{"policy", "policy/message"}},
-	{"milter", []string{"policy", "policy/message"}},
+	{"proxy", []string{"policy", "policy/message", "internal/socket"}},
+	{"milter", []string{"policy", "policy/message", "internal/socket"}},
 
 	{"internal/lookup", []string{"policy", "policy/message"}},
 	{"internal/records", []string{"policy", "policy/message"}},

@@ -1,0 +1,14 @@
+// Package socket is how both faces touch the sockets of their peers: it reads
+// and writes them without telling the scheduler, and looks at them without
+// reading.
+//
+// The runtime brackets each of net's system calls, because a call may block.
+// Those on a non-blocking socket never do; but the first one after the process
+// was idle wakes the runtime's monitor thread, which then looks for blocked
+// calls every 20 µs. A proxy is idle between any two packets, so that thread
+// took a quarter of the processor time of a busy milter. Waiting is left to the
+// runtime's poller, as ever: deadlines, Close and all errors are those of net.
+//
+// No other room makes a system call on a socket (seam: below proxy and milter,
+// imports none of ours). Linux only, as the options it needs are.
+package socket
