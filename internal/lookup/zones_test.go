@@ -42,7 +42,7 @@ func TestTestPoints(t *testing.T) {
 		"A 2.0.0.127.dead.example.":   {"SERVFAIL"},
 		"A 2.0.0.127.half.example.":   listed, "A 1.0.0.127.half.example.": {"SERVFAIL"},
 	})
-	w := world(t, s, 0)
+	w := world(t, s, patience)
 	want := map[string]string{
 		"all.example":      "it lists 127.0.0.1, which no list has: it may list everybody (RFC 5782 5)",
 		"allnames.example": "it lists the name invalid, which no list has: it may list everybody (RFC 5782 5)",
@@ -76,26 +76,39 @@ func TestFirstQuestionWaits(t *testing.T) {
 		"A 2.0.0.127.good.example.": listed, "A 9.2.0.192.good.example.": listed,
 		"A 2.0.0.127.all.example.": listed, "A 1.0.0.127.all.example.": listed, "A 9.2.0.192.all.example.": listed,
 		"A 9.2.0.192.other.example.": listed,
-		"A 2.0.0.127.mute.example.":  {"SILENCE"}, "A 9.2.0.192.mute.example.": listed,
 	})
-	w := world(t, s, 300*time.Millisecond)
+	w := world(t, s, patience)
 	ask := func(ctx context.Context, zone string) (policy.Answer, error) {
 		return w.Lookup(ctx, policy.Query{Service: "dnsbl", Type: zone, Name: "9.2.0.192." + zone})
 	}
-	w.Watch([]string{"good.example", "all.example", "mute.example"})
+	w.Watch([]string{"good.example", "all.example"})
 	if a, err := ask(t.Context(), "all.example"); err == nil || !strings.Contains(err.Error(), "switched off: it lists 127.0.0.1") {
 		t.Errorf("a list that lists everybody: %v, %v", a, err)
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if a, err := ask(ended, "mute.example"); !errors.Is(err, ErrTemporary) {
-		t.Errorf("nobody knows yet: %v, %v", a, err)
-	}
-	for _, zone := range []string{"good.example", "other.example", "mute.example"} { // what cannot be checked is asked
+	for _, zone := range []string{"good.example", "other.example"} {
 		if a, err := ask(t.Context(), zone); err != nil || !slices.Equal(a.Values, listed) {
 			t.Errorf("%s: %v, %v", zone, a, err)
 		}
 	}
+}
+
+// A list that is silent on its test points cannot be checked, and is asked: but
+// not before that is known.
+func TestSilentTestPoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z, _, _ := watched(&fakeDNS{delay: time.Hour})
+		defer z.close()
+		z.watch([]string{"mute.example"})
+		start := time.Now()
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := z.usable(soon, "mute.example"); !errors.Is(err, ErrTemporary) || time.Since(start) != time.Second {
+			t.Errorf("nobody knows yet: %v after %v", err, time.Since(start))
+		}
+		if err := z.usable(t.Context(), "mute.example"); err != nil || time.Since(start) != z.timeout {
+			t.Errorf("it may not be asked: %v after %v", err, time.Since(start))
+		}
+	})
 }
 
 // fakeDNS answers from a map that a test may change, and counts.

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -17,8 +19,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds what must come. It is generous: a busy machine is no bug.
+const patience = time.Minute
+
 // serve runs a sink and returns its address and its Maildir's new directory.
 func serve(t *testing.T, s *Server) (addr, stored string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String(), serveOn(t, s, l)
+}
+
+func serveOn(t *testing.T, s *Server, l net.Listener) (stored string) {
 	t.Helper()
 	dir := t.TempDir()
 	maildir, err := OpenMaildir(dir)
@@ -26,10 +40,6 @@ func serve(t *testing.T, s *Server) (addr, stored string) {
 		t.Fatal(err)
 	}
 	s.Maildir = maildir
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -42,8 +52,28 @@ func serve(t *testing.T, s *Server) (addr, stored string) {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return l.Addr().String(), filepath.Join(dir, "new")
+	return filepath.Join(dir, "new")
 }
+
+// pipes is a listener whose clients come through net.Pipe, which knows the time
+// of a test's bubble.
+type pipes struct {
+	clients chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.clients:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // client speaks SMTP a line at a time and keeps the transcript.
 type client struct {
@@ -58,7 +88,12 @@ func dial(t *testing.T, addr string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
+	return greeted(t, nc)
+}
+
+func greeted(t *testing.T, nc net.Conn) *client {
+	t.Helper()
 	t.Cleanup(func() { nc.Close() })
 	c := &client{t, nc, bufio.NewReader(nc)}
 	c.expect("220")
@@ -136,21 +171,30 @@ func TestMessageIsStoredByteForByte(t *testing.T) {
 
 // The rest of a body whose reading timed out is never taken for commands.
 func TestTimeoutInBodyEndsTheConnection(t *testing.T) {
-	addr, stored := serve(t, &Server{Timeout: 100 * time.Millisecond})
-	c := dial(t, addr)
-	c.say("EHLO client.example", "250")
-	c.say("MAIL FROM:<a@example.net>", "250")
-	c.say("RCPT TO:<bob@example.org>", "250")
-	c.say("DATA", "354")
-	fmt.Fprint(c.Conn, "Subject: slow\r\n\r\n")
-	// Nothing more: whatever it says, it must then close.
-	rest, _ := c.r.ReadString(0)
-	if strings.Contains(rest, "250") {
-		t.Errorf("after the timeout it said %q", rest)
-	}
-	if got := files(t, stored); len(got) != 0 {
-		t.Errorf("stored %q", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{clients: make(chan net.Conn), closed: make(chan struct{})}
+		stored := serveOn(t, &Server{}, l)
+		here, there := net.Pipe()
+		l.clients <- there
+		c := greeted(t, here)
+		c.say("EHLO client.example", "250")
+		c.say("MAIL FROM:<a@example.net>", "250")
+		c.say("RCPT TO:<bob@example.org>", "250")
+		c.say("DATA", "354")
+		fmt.Fprint(c.Conn, "Subject: slow\r\n\r\n")
+		// Nothing more: whatever it says, it must then close.
+		start := time.Now()
+		rest, _ := c.r.ReadString(0)
+		if took := time.Since(start); took != 5*time.Minute {
+			t.Errorf("it closed after %v", took)
+		}
+		if strings.Contains(rest, "250") {
+			t.Errorf("after the timeout it said %q", rest)
+		}
+		if got := files(t, stored); len(got) != 0 {
+			t.Errorf("stored %q", got)
+		}
+	})
 }
 
 func TestClientGoneInBody(t *testing.T) {
