@@ -62,18 +62,17 @@ func spared(r *policy.Rules, filters bool) milter.OptProtocol {
 	return p
 }
 
-// answersAt reports whether some rule's verdict can be given at h: its own, or
-// that of an earlier rule with at = "rcpt".
+// answersAt reports whether some rule's verdict is given at h: its own, or that
+// of an earlier rule with at = "rcpt". Nobody hears a shadow rule.
 func answersAt(r *policy.Rules, h policy.Hook) bool {
-	if r.Any(h) {
-		return true
-	}
+	at := []policy.Hook{h}
 	if h == policy.Rcpt {
-		for _, early := range []policy.Hook{policy.Connect, policy.Helo} {
-			for _, rule := range r.At(early) {
-				if rule.At == policy.Rcpt {
-					return true
-				}
+		at = []policy.Hook{policy.Connect, policy.Helo, policy.Rcpt}
+	}
+	for _, asked := range at {
+		for _, rule := range r.At(asked) {
+			if rule.At == h && !rule.Shadow {
+				return true
 			}
 		}
 	}

@@ -47,8 +47,22 @@ func TestNegotiation(t *testing.T) {
 	if p := spared(policy.NewRules("x", delayed), false); p&milter.OptNoRcptReply != 0 {
 		t.Error("a connect rule that refuses at rcpt, and the answer to rcpt is negotiated away")
 	}
-	srv, _ := serverOf()
-	m := dial(t, srv, wire.Options{})
+	if p := spared(policy.NewRules("x", delayed), false); p&milter.OptNoConnReply == 0 {
+		t.Error("a connect rule that answers at rcpt, and the MTA waits at connect")
+	}
+	shadow := policytest.Always(policy.Data, policytest.Reject("no"))
+	shadow.Shadow = true
+	if p := spared(policy.NewRules("x", shadow), false); p&milter.OptNoDataReply == 0 || p&milter.OptNoData != 0 {
+		t.Error("a shadow rule is asked, and nobody waits for it")
+	}
+	srv, _ := serverOf(delayed, shadow)
+	m := dial(t, srv, all)
+	m.hello()
+	m.want("c", wire.Mail{From: "<a@example.net>"})
+	m.want("y 554 no", wire.Rcpt{To: "<b@example.org>"})
+
+	srv, _ = serverOf()
+	m = dial(t, srv, wire.Options{})
 	m.send(wire.Options{Version: 1})
 	m.closed()
 }
