@@ -2,6 +2,9 @@
 // the output of each test that failed as soon as it has, then the tests that were skipped, each with
 // its reason, and last the closing line of every package. It exits 1 if anything failed.
 //
+// Its arguments are the command and flags with which a test that failed is run once more, by itself:
+// `report go test -race`. Without them nothing is run again.
+//
 // Plain `go test` hides why a test was skipped, and here a skip means that a real mail server or a
 // privilege was missing: that must not pass in silence.
 package main
@@ -12,12 +15,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 )
 
 func main() {
-	ok, err := report(os.Stdin, os.Stdout)
+	var again func(pkg, test string) error
+	if len(os.Args) > 1 {
+		again = goTest(os.Args[1:], os.Stdout)
+	}
+	ok, err := report(os.Stdin, os.Stdout, again)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 	}
@@ -35,22 +43,27 @@ type event struct {
 	Output     string
 }
 
+const module = "github.com/moongate/moongate/"
+
 type key struct{ pkg, test string }
 
 type skip struct{ key, reason string }
 
 type reporter struct {
-	w       io.Writer
-	output  map[key]*strings.Builder
-	failed  bool
-	skips   []skip
-	closing []string
-	tests   int // that passed, failed or were skipped, subtests included
+	w        io.Writer
+	output   map[key]*strings.Builder
+	failed   bool
+	certain  bool // something failed that no second run can mend
+	failures []key
+	skips    []skip
+	closing  []string
+	tests    int // that passed, failed or were skipped, subtests included
 }
 
 // report copies r, events, to w as a report. It says false if a test or a build failed or if no test
-// was in it at all: an empty input means that go test did not run.
-func report(r io.Reader, w io.Writer) (bool, error) {
+// was in it at all: an empty input means that go test did not run. With again, a test that failed may
+// pass by itself.
+func report(r io.Reader, w io.Writer, again func(pkg, test string) error) (bool, error) {
 	p := &reporter{w: w, output: map[key]*strings.Builder{}}
 	in := bufio.NewReader(r)
 	for {
@@ -66,6 +79,9 @@ func report(r io.Reader, w io.Writer) (bool, error) {
 		}
 	}
 	p.close()
+	if p.failed && again != nil {
+		return p.again(again), nil
+	}
 	return !p.failed && p.tests > 0, nil
 }
 
@@ -80,7 +96,7 @@ func (p *reporter) line(line []byte) {
 	case "build-output":
 		fmt.Fprint(p.w, ev.Output)
 	case "build-fail":
-		p.failed = true
+		p.failed, p.certain = true, true
 	case "output":
 		if p.output[k] == nil {
 			p.output[k] = &strings.Builder{}
@@ -106,9 +122,11 @@ func (p *reporter) end(k key, action string) {
 	switch action {
 	case "fail":
 		p.failed = true
+		p.failures = append(p.failures, k)
+		p.certain = p.certain || strings.Contains(out, "DATA RACE") || strings.Contains(out, "panic: ")
 		fmt.Fprintf(p.w, "%s", out)
 	case "skip":
-		p.skips = append(p.skips, skip{strings.TrimPrefix(k.pkg, "github.com/moongate/moongate/") + " " + k.test, reason(out)})
+		p.skips = append(p.skips, skip{strings.TrimPrefix(k.pkg, module) + " " + k.test, reason(out)})
 	}
 }
 
@@ -118,6 +136,8 @@ func (p *reporter) endPackage(k key, action, out string) {
 	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
 	if action == "fail" {
 		p.failed = true
+		// What is said outside of any test: a panic, a leak, a race behind the last test, a timeout.
+		p.certain = p.certain || p.open(k.pkg) || len(lines) > 2 || !p.lostIn(k.pkg)
 		for open, b := range p.output {
 			if open.pkg == k.pkg {
 				fmt.Fprintf(p.w, "%s", b.String())
@@ -128,6 +148,21 @@ func (p *reporter) endPackage(k key, action, out string) {
 		}
 	}
 	p.closing = append(p.closing, lines[len(lines)-1])
+}
+
+// open reports whether a test of a package has not come to its end.
+func (p *reporter) open(pkg string) bool {
+	for k := range p.output {
+		if k.pkg == pkg {
+			return true
+		}
+	}
+	return false
+}
+
+// lostIn reports whether a test of a package failed.
+func (p *reporter) lostIn(pkg string) bool {
+	return slices.ContainsFunc(p.failures, func(k key) bool { return k.pkg == pkg })
 }
 
 func (p *reporter) close() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -56,7 +57,7 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out strings.Builder
-			ok, err := report(strings.NewReader(tc.in), &out)
+			ok, err := report(strings.NewReader(tc.in), &out, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,6 +73,50 @@ func TestReport(t *testing.T) {
 				if strings.Contains(out.String(), s) {
 					t.Errorf("report should not hold %q:\n%s", s, out.String())
 				}
+			}
+		})
+	}
+}
+
+// A test that failed may pass by itself; what is no matter of luck may not.
+func TestAgain(t *testing.T) {
+	fail := func(test, out string) string {
+		return `{"Action":"output","Package":"p","Test":"` + test + `","Output":"` + out + `\n"}
+{"Action":"fail","Package":"p","Test":"` + test + `"}
+`
+	}
+	const end = `{"Action":"output","Package":"p","Output":"FAIL\n"}
+{"Action":"output","Package":"p","Output":"FAIL\tp\t0.1s\n"}
+{"Action":"fail","Package":"p"}
+`
+	passes := func(string, string) error { return nil }
+	fails := func(string, string) error { return errors.New("exit status 1") }
+	for _, tc := range []struct {
+		name, in string
+		again    func(pkg, test string) error
+		ok       bool
+		says     string
+	}{
+		{"passes", fail("A", "late") + end, passes, true, "\nunsteady 1:\n  p A: failed, and passed by itself\n"},
+		{"fails", fail("A", "late") + end, fails, false, "  p A: failed, and failed by itself: exit status 1\n"},
+		{"a subtest is run with its test", fail("A/x", "late") + fail("A", "") + end, passes, true, "unsteady 1:\n  p A: "},
+		{"two", fail("A", "") + fail("B", "") + end, passes, true, "unsteady 2:"},
+		{"three", fail("A", "") + fail("B", "") + fail("C", "") + end, passes, false, ""},
+		{"a data race", fail("A", "WARNING: DATA RACE") + end, passes, false, ""},
+		{"a panic", fail("A", "panic: boom") + end, passes, false, ""},
+		{"a panic leaves a test open", fail("A", "late") + `{"Action":"output","Package":"p","Test":"B","Output":"panic: boom\n"}` + "\n" + end, passes, false, ""},
+		{"the package says more", fail("A", "late") + `{"Action":"output","Package":"p","Output":"goleak: Errors\n"}` + "\n" + end, passes, false, ""},
+		{"no test failed, but the package", end, passes, false, ""},
+		{"a build", fail("A", "late") + end + `{"Action":"build-fail","ImportPath":"q"}` + "\n", passes, false, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out strings.Builder
+			ok, err := report(strings.NewReader(tc.in), &out, tc.again)
+			if ok != tc.ok || err != nil {
+				t.Errorf("%v, %v", ok, err)
+			}
+			if !strings.Contains(out.String(), tc.says) || tc.says == "" && strings.Contains(out.String(), "unsteady") {
+				t.Errorf("it says\n%s", out.String())
 			}
 		})
 	}
