@@ -18,12 +18,34 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if err := leaks(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaks tells which goroutines are left. What ends by itself is given time to:
+// how much it takes is up to the machine.
+func leaks(opts ...goleak.Option) error {
+	for end := time.Now().Add(patience); ; {
+		err := goleak.Find(opts...)
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
@@ -39,7 +61,10 @@ const patience = 30 * time.Second
 //	>> CONNECT   the upstream is dialled: greeting and EHLO
 //	>> DIAL      the same, with nothing said yet
 //	>> CLOSED, <- CLOSED   that side's connection was closed by the proxy
-//	<< CLOSE, -> CLOSE, -> HALFCLOSE   that side closes its connection
+//	<< CLOSE, -> CLOSE, -> HALFCLOSE   that side closes its connection, and the proxy's kernel knows
+//	-> RESET     the client resets its connection; !! LOST waits for the proxy's kernel to know
+//	!! SWEEP     waits until the sweeper knows that the client is gone
+//	!! SHUTDOWN  the server begins to shut down
 //	== END WORD REPLY   a transaction ended so, with this reply
 //	rule HOOK /REGEXP/ ACTION ARGS   a rule of the policy
 //	set KEY VALUE   of the server
@@ -77,6 +102,7 @@ type stage struct {
 
 	client net.Conn
 	cr     *bufio.Reader
+	ours   net.Conn // the proxy's end of it
 	up     net.Conn
 	ur     *bufio.Reader
 	done   chan struct{}
@@ -103,7 +129,7 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	st := &stage{t: t, listener: l, ends: make(chan *policy.Outcome, 16), lastTx: make(chan *policy.Transaction, 16)}
-	hop := &Hop{Address: l.Addr().String(), Hostname: "gate.example"}
+	hop := &Hop{Address: l.Addr().String(), Hostname: "gate.example", Wait: patience}
 	st.caps = NewCaps(defaultCaps...)
 	hop.learn(st.caps)
 	st.set = Settings{
@@ -145,7 +171,7 @@ func (st *stage) start() {
 	}
 	st.srv = &Server{Settings: st.set, Log: zap.NewNop()}
 	ours, theirs := tcpPair(st.t)
-	st.client, st.cr = theirs, bufio.NewReader(theirs)
+	st.client, st.cr, st.ours = theirs, bufio.NewReader(theirs), ours
 	st.done = make(chan struct{})
 	if !st.facts.Remote.IsValid() {
 		st.facts.Remote = netip.MustParseAddrPort("127.0.0.1:40000")
@@ -200,19 +226,35 @@ func (st *stage) act(what string) error {
 			time.Sleep(time.Millisecond)
 		}
 		return nil
-	case "SWEEP": // until the sweeper has seen that the client is gone
-		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	case "SWEEP":
+		return eventually(func() bool {
 			st.srv.mu.Lock()
+			defer st.srv.mu.Unlock()
 			for s := range st.srv.sessions {
 				if s.watch.gone.Load() {
-					st.srv.mu.Unlock()
-					return nil
+					return true
 				}
 			}
-			st.srv.mu.Unlock()
-		}
+			return false
+		})
+	case "LOST":
+		peer := socket.PeerOf(st.ours)
+		return eventually(func() bool {
+			seen, _ := peer.Look()
+			return seen&socket.Lost != 0
+		})
 	}
 	return fmt.Errorf("unknown act")
+}
+
+// eventually asks until the answer is yes.
+func eventually(yes func() bool) error {
+	for end := time.Now().Add(patience); !yes(); time.Sleep(time.Millisecond) { // between two looks
+		if time.Now().After(end) {
+			return fmt.Errorf("it does not come to that")
+		}
+	}
+	return nil
 }
 
 func (st *stage) setting(s string) error {
@@ -311,12 +353,13 @@ func (st *stage) send(c net.Conn, text string) error {
 	}
 	switch text {
 	case "CLOSE":
+		closeWrite(c) // fails if the other side has closed already
 		return c.Close()
 	case "RESET":
 		c.(*net.TCPConn).SetLinger(0)
 		return c.Close()
 	case "HALFCLOSE":
-		return c.(*net.TCPConn).CloseWrite()
+		return closeWrite(c)
 	}
 	raw, open := strings.CutSuffix(text, `\`)
 	s, err := strconv.Unquote(`"` + strings.ReplaceAll(raw, `"`, `\"`) + `"`)
@@ -329,6 +372,29 @@ func (st *stage) send(c net.Conn, text string) error {
 	c.SetWriteDeadline(time.Now().Add(patience))
 	_, err = io.WriteString(c, s)
 	return err
+}
+
+// finWait1 is the state of a socket whose end the other side has not acknowledged.
+const finWait1 = unix.BPF_TCP_FIN_WAIT1
+
+// closeWrite closes the write side and returns when the other side's kernel has
+// that and all that was said before: it may take its time, and what comes over
+// another connection does not wait for it.
+func closeWrite(c net.Conn) error {
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	return eventually(func() (known bool) {
+		raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			known = err != nil || info.State != finWait1
+		})
+		return known
+	})
 }
 
 func expect(c net.Conn, r *bufio.Reader, want string) error {

@@ -80,11 +80,10 @@ func TestAppendXtext(t *testing.T) {
 // TestUpstreamIsDown: that is no reason not to serve: MAIL hears 451, and once
 // the breaker is open a client hears 421 at connect.
 func TestUpstreamIsDown(t *testing.T) {
-	l := listen(t)
-	l.Close() // nobody is there
+	address, _ := deaf(t)
 	u := newRecordingUpstream(t, -1)
 	srv := door(t, u)
-	srv.Hop = &Hop{Address: l.Addr().String(), Hostname: "gate.example"}
+	srv.Hop = &Hop{Address: address, Hostname: "gate.example"}
 	t.Cleanup(func() { srv.Hop.Close() })
 	c, done := begin(t, srv)
 	go io.WriteString(c, "EHLO c\r\nMAIL FROM:<a@example.net>\r\nQUIT\r\n")
@@ -185,8 +184,14 @@ func TestResolve(t *testing.T) {
 			"127.0.0.1": fmt.Sprint("", false), // nobody is asked
 		} {
 			ours, theirs := tcpPair(t)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				srv.ServeConn(ours, policy.Facts{Remote: netip.AddrPortFrom(netip.MustParseAddr(ip), 1)})
+			}()
+			banner(t, theirs) // for a client that is gone no rule is asked
 			theirs.Close()
-			srv.ServeConn(ours, policy.Facts{Remote: netip.AddrPortFrom(netip.MustParseAddr(ip), 1)})
+			within(t, done, "session")
 			if ptr != want {
 				t.Errorf("the rule saw %q, want %q", ptr, want)
 			}

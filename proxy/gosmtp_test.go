@@ -120,13 +120,14 @@ func (d *dialog) say(line string, code int) {
 // A read deadline inside DATA: the library answers 554 and executes the rest
 // of the body as commands.
 func TestGoSMTPFaultTimeoutInData(t *testing.T) {
-	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = time.Second })
+	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = 2 * time.Second })
 	d := dialTo(t, address)
-	d.say("EHLO relay.example", 250)
-	d.say("MAIL FROM:<a@a.example>", 250)
-	d.say("RCPT TO:<b@b.example>", 250)
-	d.say("DATA", 354)
-	io.WriteString(d.c, "Subject: one message\r\n\r\n")
+	// In one write, so that nothing but the rest of the body can come too late.
+	io.WriteString(d.c, "EHLO relay.example\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n"+
+		"Subject: one message\r\n\r\n")
+	for _, code := range []int{250, 250, 250, 354} {
+		d.hear(code)
+	}
 	d.hear(554) // behind the deadline
 	// What follows is the body of that one message.
 	io.WriteString(d.c, "RSET\r\nMAIL FROM:<ceo@bank.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nforged\r\n.\r\n")

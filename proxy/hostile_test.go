@@ -291,8 +291,10 @@ func TestTenMegabytes(t *testing.T) {
 			if messages, _, _, _ := u.got(); len(messages) != 1 || messages[0] != fmt.Sprintf("%x", sha256.Sum256([]byte(letter))) {
 				t.Fatal("the upstream has another message")
 			}
-			if used := after.TotalAlloc - before.TotalAlloc; used > 5<<20 { // the race detector makes pools forget
-				t.Errorf("%d octets were allocated on the way", used)
+			used := after.TotalAlloc - before.TotalAlloc
+			t.Logf("%d octets were allocated on the way", used)
+			if used > 5<<20 { // the race detector makes pools forget
+				t.Error("too many")
 			}
 		})
 	}

@@ -20,7 +20,7 @@ func TestPoolStress(t *testing.T) {
 			noLeaks(t)
 			up := newRecordingUpstream(t, -1, func(u *recordingUpstream) { u.proxied, u.discard = id == IdentityProxy, true })
 			t.Cleanup(up.close)
-			h := &Hop{Address: up.l.Addr().String(), Identity: id, Hostname: "moon.example", MaxConns: 4, Wait: 20 * time.Second}
+			h := &Hop{Address: up.l.Addr().String(), Identity: id, Hostname: "moon.example", MaxConns: 4, Wait: 2 * patience}
 			var wg sync.WaitGroup
 			var taken atomic.Int32
 			for i := range 32 {

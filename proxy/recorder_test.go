@@ -200,7 +200,7 @@ func (u *recordingUpstream) got() (messages, commands []string, said int, stray 
 
 // door is a Server in front of a recordingUpstream.
 func door(t testing.TB, u *recordingUpstream, rules ...*policy.Rule) *Server {
-	hop := &Hop{Address: u.l.Addr().String(), Hostname: "gate.example"}
+	hop := &Hop{Address: u.l.Addr().String(), Hostname: "gate.example", Wait: patience}
 	hop.learn(NewCaps("PIPELINING", "8BITMIME", "SIZE 100000000"))
 	gen := policy.NewRules("test", rules...)
 	srv := &Server{Log: zap.NewNop(), Settings: Settings{

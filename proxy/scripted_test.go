@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ import (
 //	close      close now
 //	reset      close with a reset
 //	wait NAME  until the test has closed that gate
+//	tell NAME  close that gate: the test waits for it, see told
 //	body       hear some of a message, whose end must not come
 //	eof        the other side must close here, saying nothing more (no dot, RSET or QUIT)
 //
@@ -83,6 +85,14 @@ func (s *scripted) gate(name string) chan struct{} {
 		s.gates[name] = make(chan struct{})
 	}
 	return s.gates[name]
+}
+
+// told calls f once the script has come to "tell NAME".
+func (s *scripted) told(name string, f func()) {
+	go func() {
+		<-s.gate(name)
+		f()
+	}()
 }
 
 func (s *scripted) accepted() int {
@@ -152,6 +162,8 @@ func (s *scripted) play(c net.Conn, n int, script string) {
 			return
 		case "wait":
 			<-s.gate(arg)
+		case "tell":
+			close(s.gate(arg))
 		case "alone":
 			c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 			if b, _ := r.Peek(1); len(b) > 0 {
@@ -293,6 +305,7 @@ func oneWaits(t testing.TB, h *Hop) (wait func()) {
 		h.pool.mu.Lock()
 		waiting = len(h.pool.waiters)
 		h.pool.mu.Unlock()
+		runtime.Gosched()
 	}
 	return all.Wait
 }
@@ -323,5 +336,9 @@ func hopError(t testing.TB, err error, op string) *HopError {
 // noLeaks fails the test if a goroutine outlives it. Call it first.
 func noLeaks(t testing.TB) {
 	opt := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, opt) })
+	t.Cleanup(func() {
+		if err := leaks(opt); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -184,8 +184,9 @@ func TestUpstreamLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, opening+script, opening+aMail)
-			h := s.hop(func(h *Hop) { h.Command = time.Second })
+			h := s.hop()
 			u := mustGet(t, h, stranger)
+			h.Command = time.Second // for those that hang
 			u.Send("MAIL", []byte("FROM:<a@a.example>"))
 			r, err := u.Reply(context.Background())
 			he := hopError(t, err, "MAIL")
@@ -424,7 +425,7 @@ func TestBodyAmbiguous(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, opening+toData+"C: x\nC: .\n"+script)
-			u, w := openData(t, s.hop(func(h *Hop) { h.Final = time.Second }), context.Background())
+			u, w := openData(t, s.hop(func(h *Hop) { h.Final = time.Second }), context.Background()) // for those that hang
 			io.WriteString(w, "x\r\n")
 			r, err := w.End(context.Background())
 			he := hopError(t, err, "dot")
@@ -467,9 +468,10 @@ func TestUpstreamCancel(t *testing.T) {
 	}
 	t.Run("greeting", func(t *testing.T) {
 		noLeaks(t)
-		h := startScripted(t, "hang").hop(never)
+		s := startScripted(t, proxyHeard+"tell heard\nhang")
+		h := s.hop(never, func(h *Hop) { h.Identity = IdentityProxy })
 		ctx, cancel := start()
-		time.AfterFunc(50*time.Millisecond, func() { cancel(gone) })
+		s.told("heard", func() { cancel(gone) })
 		_, err := h.Get(ctx, stranger)
 		check(t, err)
 		if h.breaker.failures != 0 {
@@ -478,9 +480,10 @@ func TestUpstreamCancel(t *testing.T) {
 	})
 	t.Run("reply", func(t *testing.T) {
 		noLeaks(t)
-		u := mustGet(t, startScripted(t, opening+"C: MAIL FROM:<>\nhang").hop(never), stranger)
+		s := startScripted(t, opening+"C: MAIL FROM:<>\ntell heard\nhang")
+		u := mustGet(t, s.hop(never), stranger)
 		ctx, cancel := start()
-		time.AfterFunc(50*time.Millisecond, func() { cancel(gone) })
+		s.told("heard", func() { cancel(gone) })
 		u.Send("MAIL", []byte("FROM:<>"))
 		_, err := u.Reply(ctx)
 		check(t, err)
@@ -516,9 +519,9 @@ func TestUpstreamCancel(t *testing.T) {
 	t.Run("behind the dot", func(t *testing.T) { // the client's leaving changes nothing any more
 		noLeaks(t)
 		ctx, cancel := start()
-		s := startScripted(t, opening+toData+"C: .\nwait go\nS: 250 2.0.0 Ok")
+		s := startScripted(t, opening+toData+"C: .\ntell heard\nwait go\nS: 250 2.0.0 Ok")
 		u, w := openData(t, s.hop(never), ctx)
-		time.AfterFunc(50*time.Millisecond, func() { cancel(gone); close(s.gate("go")) })
+		s.told("heard", func() { cancel(gone); close(s.gate("go")) })
 		if r, err := w.End(context.Background()); err != nil || r.Code != 250 {
 			t.Error(r, err)
 		}
@@ -526,9 +529,10 @@ func TestUpstreamCancel(t *testing.T) {
 	})
 	t.Run("dot", func(t *testing.T) {
 		noLeaks(t)
-		u, w := openData(t, startScripted(t, opening+toData+"C: .\nhang").hop(never), context.Background())
+		s := startScripted(t, opening+toData+"C: .\ntell heard\nhang")
+		u, w := openData(t, s.hop(never), context.Background())
 		ctx, cancel := start()
-		time.AfterFunc(50*time.Millisecond, func() { cancel(gone) })
+		s.told("heard", func() { cancel(gone) })
 		_, err := w.End(ctx)
 		check(t, err)
 		if he := hopError(t, err, "dot"); !he.Ambiguous {
