@@ -2,8 +2,10 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -14,6 +16,8 @@ type Server struct {
 
 	t     testing.TB
 	rules []*rule
+
+	guard int // a socket that is bound to Addr and never listens, see Start
 
 	mu       sync.Mutex // guards what follows, and rule.fitted
 	l        net.Listener
@@ -46,10 +50,37 @@ func Start(t testing.TB, script string) *Server {
 	if err != nil {
 		t.Fatalf("upstream script, %v", err)
 	}
-	s := &Server{t: t, rules: rules, Addr: "127.0.0.1:0", changed: make(chan struct{})}
+	s := &Server{t: t, rules: rules, changed: make(chan struct{})}
+	// The guard keeps the port ours while the server is stopped: nobody else can be given it.
+	if s.guard, s.Addr, err = guard(); err != nil {
+		t.Fatalf("upstream: %v", err)
+	}
+	t.Cleanup(func() {
+		s.Stop()
+		syscall.Close(s.guard)
+	})
 	s.Listen()
-	t.Cleanup(s.Stop)
 	return s
+}
+
+// guard binds a socket to a free port of loopback. Others can bind to that address explicitly (as Go does,
+// with SO_REUSEADDR) and listen; a connection to it is refused until then.
+func guard() (fd int, addr string, err error) {
+	if fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
+		return 0, "", err
+	}
+	if err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var self syscall.Sockaddr
+	if err == nil {
+		self, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return 0, "", err
+	}
+	return fd, fmt.Sprintf("127.0.0.1:%d", self.(*syscall.SockaddrInet4).Port), nil
 }
 
 // Listen starts a stopped server again on its address; the record and the counts go on.
@@ -60,7 +91,7 @@ func (s *Server) Listen() {
 		s.t.Fatalf("upstream: %v", err)
 	}
 	s.mu.Lock()
-	s.l, s.Addr = l, l.Addr().String()
+	s.l = l
 	s.mu.Unlock()
 	s.wg.Add(1)
 	go s.accept(l)

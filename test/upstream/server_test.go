@@ -129,6 +129,16 @@ func TestStop(t *testing.T) {
 		c.Close()
 		t.Error("the listener lives on")
 	}
+	for range 1000 { // a port that is stopped is given to nobody
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Addr().String() == s.Addr {
+			t.Error("the port was given away")
+		}
+		l.Close()
+	}
 	s.Listen()
 	if got := talk(t, s, "QUIT\r\n"); !strings.HasPrefix(got, "220") {
 		t.Errorf("after Listen: %q", got)
