@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -51,9 +52,9 @@ func TestDoorWithOpenDKIM(t *testing.T) {
 	if err := signer.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stop := func() { syscall.Kill(-signer.Process.Pid, syscall.SIGKILL); signer.Wait() }
-	defer func() { stop() }()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	stop := sync.OnceFunc(func() { syscall.Kill(-signer.Process.Pid, syscall.SIGKILL); signer.Wait() })
+	defer stop()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("unix", dir+"/s")
 		if err == nil {
 			c.Close()

@@ -66,12 +66,7 @@ func sendmail(t *testing.T, filter, relay string) string {
 		t.Skip("Sendmail wants to be root")
 	}
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := postfix.FreeAddr(t)
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 	mc := strings.NewReplacer("@ROOT@", root, "@DIR@", dir, "@RELAY@", port(relay), "@PORT@", port(addr), "@MILTER@", port(filter), "§", "`").Replace(sendmailMC)
 	if err := os.Mkdir(dir+"/q", 0o700); err != nil {
@@ -110,11 +105,11 @@ func sendmail(t *testing.T, filter, relay string) string {
 			t.Logf("Sendmail: %s\n%s", out.String(), trace)
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			// Until it has greeted it may not have asked the milter.
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			bufio.NewReader(c).ReadString('\n')
 			c.Close()
 			return addr

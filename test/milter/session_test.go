@@ -162,7 +162,7 @@ func TestUnixSocketFromPostfix(t *testing.T) {
 	c.Must("250", "MAIL FROM:<a@example.net>")
 	c.Must("550 5.7.1 not here", "RCPT TO:<b@example.org>")
 	c.Must("221", "QUIT")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		t.Errorf("shutdown: %v", err)
