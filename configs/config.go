@@ -281,7 +281,8 @@ type Timeouts struct {
 	// Data is how long a client may be silent inside a message.
 	Data time.Duration `toml:"data" min:"1ms"`
 
-	// Connect covers the upstream's dial, its greeting and its EHLO reply.
+	// Connect covers the upstream's dial, its greeting and its EHLO reply. For
+	// the first two it has 5 s at most.
 	Connect time.Duration `toml:"connect" min:"1ms"`
 
 	// Command is how long the upstream may take to answer a command.

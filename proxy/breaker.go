@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/moongate/moongate/policy"
 )
 
 // After breakerAfter failures in a row the breaker opens; while it is open one
@@ -19,6 +21,7 @@ const (
 type breaker struct {
 	mu       sync.Mutex
 	failures int       // in a row
+	busy     bool      // the last of them: it is there, and takes nobody
 	last     time.Time // of the last dial that was let through
 	stopped  bool
 	cancel   context.CancelFunc // of the probe that is under way
@@ -51,11 +54,11 @@ func (b *breaker) turn() bool {
 }
 
 // failed counts a failure and reports whether it opened the breaker.
-func (b *breaker) failed() bool {
+func (b *breaker) failed(busy bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
-	b.last = time.Now()
+	b.busy, b.last = busy, time.Now()
 	return b.failures == breakerAfter
 }
 
@@ -66,6 +69,17 @@ func (b *breaker) succeeded() bool {
 	was := b.failures >= breakerAfter
 	b.failures = 0
 	return was
+}
+
+// refusal is what a client hears whose dial was not let through: what the last
+// one heard that was.
+func (b *breaker) refusal() policy.Reply {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy {
+		return hopBusy
+	}
+	return hopDown
 }
 
 // probe lets dial run beside, if none is under way and the last attempt was a

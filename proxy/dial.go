@@ -3,9 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,6 +18,7 @@ import (
 
 var (
 	errBreaker   = errors.New("the last dials failed")
+	errNoAnswer  = errors.New("no connection (every smtpd is taken, and more wait than it lets wait?)")
 	errNoForward = errors.New("upstream does not offer XFORWARD to us (smtpd_authorized_xforward_hosts)")
 )
 
@@ -23,7 +26,11 @@ var (
 // client is, as far as the identity does that once a connection. f is nil for
 // a probe. patience is when the greeting must be here.
 func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*conn, error) {
-	dctx, cancel := context.WithTimeout(ctx, h.connect())
+	until := time.Now().Add(h.connect())
+	if patience.Before(until) {
+		until = patience
+	}
+	dctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	network, address := "tcp", h.Address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -32,8 +39,12 @@ func (h *Hop) dial(ctx context.Context, f *policy.Facts, patience time.Time) (*c
 	d := net.Dialer{KeepAlive: -1} // each wait has its deadline; a session is too short for probes
 	nc, err := d.DialContext(dctx, network, address)
 	if err != nil {
+		reply := hopDown
+		if until == patience && timedOut(err) || errors.Is(err, syscall.EAGAIN) { // EAGAIN: a unix socket does not wait
+			reply, err = hopBusy, fmt.Errorf("%w: %w", errNoAnswer, err)
+		}
 		h.failed(ctx, err)
-		return nil, &HopError{Op: "dial", Reply: hopDown, Err: err}
+		return nil, &HopError{Op: "dial", Reply: reply, Err: err}
 	}
 	nc = socket.New(nc)
 	c := &conn{hop: h, nc: nc, rd: newLines(nc), born: time.Now()}
@@ -90,9 +101,17 @@ func (c *conn) open(ctx context.Context, f *policy.Facts, patience time.Time) er
 	return nil
 }
 
+// timedOut reports whether the upstream's host was silent, and not the DNS.
+func timedOut(err error) bool {
+	var ne net.Error
+	var de *net.DNSError
+	return errors.As(err, &ne) && ne.Timeout() && !errors.As(err, &de)
+}
+
 // failed tells the breaker, unless it was the client that went away.
 func (h *Hop) failed(ctx context.Context, err error) {
-	if ctx.Err() == nil && h.breaker.failed() {
+	busy := errors.Is(err, errNoAnswer) || errors.Is(err, errNoGreeting) || errors.Is(err, errNoGreetingP)
+	if ctx.Err() == nil && h.breaker.failed(busy) {
 		h.Metrics.up(false)
 		h.log().Warn("upstream down", zap.String("upstream", h.Address), zap.Error(err))
 	}

@@ -96,7 +96,7 @@ func TestUpstreamIsDown(t *testing.T) {
 		t.Error(diff)
 	}
 	for range 10 {
-		srv.Hop.breaker.failed()
+		srv.Hop.breaker.failed(false)
 	}
 	c, done = begin(t, srv)
 	if got := banner(t, c); got != "421 4.3.2 Service not available, please try again later\r\n" {

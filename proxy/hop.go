@@ -111,7 +111,7 @@ func (h *Hop) Get(ctx context.Context, f *policy.Facts) (Upstream, error) {
 	}
 	if !h.breaker.allow() {
 		h.leave()
-		return nil, &HopError{Op: "dial", Reply: hopDown, Err: errBreaker}
+		return nil, &HopError{Op: "dial", Reply: h.breaker.refusal(), Err: errBreaker}
 	}
 	c, err := h.dial(ctx, f, patience)
 	if err != nil {

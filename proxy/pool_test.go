@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/moongate/moongate/policy"
 )
@@ -300,6 +302,60 @@ func TestHopDown(t *testing.T) {
 	if !h.Caps().Has("8BITMIME") {
 		t.Error("the probe learned nothing")
 	}
+}
+
+// An upstream whose queue of those that wait to be accepted is full is as busy
+// as one that accepts and does not greet: 451 4.3.2 when the patience is used
+// up, also once the breaker is open.
+func TestHopFull(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			noLeaks(t)
+			h := &Hop{Address: fullUpstream(t, network), Hostname: "moon.example", Wait: 300 * time.Millisecond, Connect: patience}
+			defer h.Close()
+			for i := range breakerAfter + 1 {
+				if i == breakerAfter {
+					notYet(h)
+				}
+				_, err := h.Get(context.Background(), stranger)
+				he := hopError(t, err, "dial")
+				if he.Reply.String() != hopBusy.String() || errors.Is(err, errBreaker) != (i == breakerAfter) {
+					t.Errorf("%v: %s", err, he.Reply)
+				}
+			}
+		})
+	}
+}
+
+// fullUpstream listens, accepts nobody, and has as many waiting as can.
+func fullUpstream(t *testing.T, network string) string {
+	t.Helper()
+	address, prefix := "127.0.0.1:0", ""
+	if network == "unix" {
+		address, prefix = t.TempDir()+"/s", "unix:"
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	address = l.Addr().String()
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 0) }) // of those that wait it keeps one
+	for range 4 {
+		c, derr := net.DialTimeout(network, address, time.Second)
+		if err = derr; err != nil {
+			break
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	if err == nil {
+		t.Fatal("its queue is not full")
+	}
+	return prefix + address
 }
 
 // notYet lets the breaker's second not pass: no attempt is let through while it
