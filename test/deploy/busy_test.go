@@ -104,7 +104,7 @@ func TestPoolHoldsEverySmtpd(t *testing.T) {
 		busy = append(busy, c)
 	}
 	var vain []*client.Client // they come until all are turned away
-	for range 5 { // Postfix lets three wait to be accepted, and does not answer a fourth
+	for range 5 {             // Postfix lets three wait to be accepted, and does not answer a fourth
 		vain = append(vain, client.Dial(t, p.Addr, stranger).Greet("waits.example"))
 	}
 	var wait sync.WaitGroup
