@@ -67,7 +67,7 @@ func spared(r *policy.Rules, filters bool) milter.OptProtocol {
 func answersAt(r *policy.Rules, h policy.Hook) bool {
 	at := []policy.Hook{h}
 	if h == policy.Rcpt {
-		at = []policy.Hook{policy.Connect, policy.Helo, policy.Rcpt}
+		at = []policy.Hook{policy.Connect, policy.Helo, policy.Mail, policy.Rcpt}
 	}
 	for _, asked := range at {
 		for _, rule := range r.At(asked) {

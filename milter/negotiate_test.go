@@ -42,19 +42,20 @@ func TestNegotiation(t *testing.T) {
 			t.Errorf("%s: macro lists %v", tc.name, got.Symbols)
 		}
 	}
-	delayed := policytest.Always(policy.Connect, reject(554, policy.NoStatus, "no"))
-	delayed.At = policy.Rcpt
-	if p := spared(policy.NewRules("x", delayed), false); p&milter.OptNoRcptReply != 0 {
-		t.Error("a connect rule that refuses at rcpt, and the answer to rcpt is negotiated away")
-	}
-	if p := spared(policy.NewRules("x", delayed), false); p&milter.OptNoConnReply == 0 {
-		t.Error("a connect rule that answers at rcpt, and the MTA waits at connect")
+	for _, h := range []policy.Hook{policy.Connect, policy.Helo, policy.Mail} {
+		delayed := policytest.Always(h, reject(554, policy.NoStatus, "no"))
+		delayed.At = policy.Rcpt
+		if p := spared(policy.NewRules("x", delayed), false); p != nothing&^milter.OptNoRcptReply {
+			t.Errorf("a %s rule that answers at rcpt: %#x, want all but the answer to rcpt negotiated away", h, p)
+		}
 	}
 	shadow := policytest.Always(policy.Data, policytest.Reject("no"))
 	shadow.Shadow = true
 	if p := spared(policy.NewRules("x", shadow), false); p&milter.OptNoDataReply == 0 || p&milter.OptNoData != 0 {
 		t.Error("a shadow rule is asked, and nobody waits for it")
 	}
+	delayed := policytest.Always(policy.Mail, reject(554, policy.NoStatus, "no"))
+	delayed.At = policy.Rcpt
 	srv, _ := serverOf(delayed, shadow)
 	m := dial(t, srv, all)
 	m.hello()

@@ -131,8 +131,8 @@ func (s *Session) ruleStage(ev *Event, end time.Time) {
 		case !v.Decided():
 			delay += v.Delay
 			continue
-		case r.At == Rcpt && ev.Hook <= Helo && v.Refuses():
-			s.delayed[ev.Hook] = *v
+		case r.At == Rcpt && ev.Hook != Rcpt && v.Refuses():
+			s.putOff(ev.Hook)
 			s.now = Verdict{Delay: delay}
 			return
 		}
@@ -142,9 +142,20 @@ func (s *Session) ruleStage(ev *Event, end time.Time) {
 	s.now = Verdict{Delay: delay}
 }
 
-// delayedVerdict gives at rcpt what connect and helo rules with at = "rcpt"
-// decided: not to a client that has logged in, not for postmaster, not after
-// bypass(). It is nil if there is none.
+// putOff keeps the refusal in s.now until RCPT: of connect and helo for the
+// session, of mail for the transaction.
+func (s *Session) putOff(h Hook) {
+	if h <= Helo {
+		s.delayed[h] = s.now
+		return
+	}
+	v := s.now
+	s.Tx.delayed = &v
+}
+
+// delayedVerdict gives at rcpt what connect, helo and mail rules with
+// at = "rcpt" decided: not to a client that has logged in, not for postmaster,
+// not after bypass(). It is nil if there is none.
 func (s *Session) delayedVerdict(ev *Event) *Verdict {
 	if ev.Hook != Rcpt || s.User != "" || s.bypassed || s.Tx.bypassed || ev.Rcpt.In.IsPostmaster() {
 		return nil
@@ -154,7 +165,7 @@ func (s *Session) delayedVerdict(ev *Event) *Verdict {
 			return &s.delayed[i]
 		}
 	}
-	return nil
+	return s.Tx.delayed
 }
 
 // askRule asks one rule and makes a verdict of whatever happens, in s.now.

@@ -13,7 +13,7 @@ type Rule struct {
 	Name, File string
 	Line       int
 	Hook       Hook          // where it is asked
-	At         Hook          // where its refusal is given: Hook itself, or Rcpt for a delayed one
+	At         Hook          // where its refusal is given: Hook itself, or Rcpt for a delayed one of Connect, Helo or Mail
 	OnError    Action        // Tempfail (the default), Accept or Reject
 	Timeout    time.Duration // wall time; 0 means the hook's own limit
 	Shadow     bool          // asked on Tx.Fork() and logged, not obeyed

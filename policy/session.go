@@ -73,7 +73,7 @@ type Session struct {
 
 	now      Verdict // the answer in the making, see Ask
 	convs    []filterConv
-	delayed  [Helo + 1]Verdict // at connect and helo, to be given at rcpt
+	delayed  [Helo + 1]Verdict // at connect and helo, to be given at rcpt; that of mail is the transaction's
 	bypassed bool
 	errors   int // rules that failed
 	serial   int // messages so far

@@ -90,6 +90,7 @@ type Transaction struct {
 	replaced bool
 	fork     bool
 	bypassed bool
+	delayed  *Verdict // at mail, to be given at rcpt
 	hook     Hook // where edits are being recorded now
 	rule     *Rule
 	by       string

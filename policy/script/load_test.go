@@ -50,7 +50,7 @@ func TestProblems(t *testing.T) {
 		{"on_error", "on.mail({on_error='pass'}, function() end)", `10-test.lua:1:1: on.mail: on_error is "tempfail", "accept" or "reject", not "pass"`},
 		{"timeout", "on.mail({timeout='1h'}, function() end)", `10-test.lua:1:1: on.mail: timeout is a time such as "500ms" or "2s", at most 18s here, not "1h"`},
 		{"mode", "on.mail({mode='shadw'}, function() end)", `10-test.lua:1:1: on.mail: mode is "shadow" or "enforce", not "shadw"`},
-		{"at", "on.mail({at='rcpt'}, function() end)", `10-test.lua:1:1: on.mail: at is "mail", or "rcpt" for connect and helo rules, not "rcpt"`},
+		{"at", "on.data({at='rcpt'}, function() end)", `10-test.lua:1:1: on.data: at is "data", or "rcpt" for connect, helo and mail rules, not "rcpt"`},
 		{"rate", "local l = ratelimit('x', '60 a minute')\non.mail(function() end)", `10-test.lua:1:11: ratelimit: "60 a minute" is no rate: write "60/1m", "100/h" or "500/d"`},
 		{"limit declared twice", "local a = ratelimit('x', '1/m')\nlocal b = ratelimit('x', '2/m')\non.mail(function() end)", `10-test.lua:2:11: ratelimit "x" is declared otherwise at 10-test.lua:1`},
 		{"limit option", "local a = ratelimit('x', '1/m', {brst=1})\non.mail(function() end)", `10-test.lua:1:11: ratelimit has no option 'brst' (did you mean 'burst'?)`},

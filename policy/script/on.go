@@ -124,12 +124,12 @@ func (x *state) options(r *policy.Rule, what string, o *glua.LTable) {
 			}
 		case "at":
 			switch {
-			case text == "rcpt" && (r.Hook == policy.Connect || r.Hook == policy.Helo || r.Hook == policy.Rcpt):
+			case text == "rcpt" && (r.Hook == policy.Connect || r.Hook == policy.Helo || r.Hook == policy.Mail || r.Hook == policy.Rcpt):
 				r.At = policy.Rcpt
 			case string(text) == stageName(r.Hook):
 				r.At = r.Hook
 			default:
-				ld.note(r, `%s: at is "%s", or "rcpt" for connect and helo rules, not %s`, what, stageName(r.Hook), quoteValue(v))
+				ld.note(r, `%s: at is "%s", or "rcpt" for connect, helo and mail rules, not %s`, what, stageName(r.Hook), quoteValue(v))
 			}
 		default:
 			ld.note(r, "%s has no option '%s'%s", what, clip(key, 60), didYouMean(key, ruleOptions))

@@ -1,7 +1,7 @@
 ---@meta moongate
 -- The policy language of moongate, for your editor. Generated: do not edit.
 
----A rule's options. mode = "shadow": asked and logged, not obeyed. at = "rcpt": a refusal at connect or helo is given at each RCPT.
+---A rule's options. mode = "shadow": asked and logged, not obeyed. at = "rcpt": a refusal at connect, helo or mail is given at each RCPT.
 ---@class RuleOptions
 ---@field name? string
 ---@field on_error? "tempfail"|"accept"|"reject"
