@@ -91,7 +91,7 @@ type Transaction struct {
 	fork     bool
 	bypassed bool
 	delayed  *Verdict // at mail, to be given at rcpt
-	hook     Hook // where edits are being recorded now
+	hook     Hook     // where edits are being recorded now
 	rule     *Rule
 	by       string
 	holds    []Hold
