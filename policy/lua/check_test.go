@@ -170,6 +170,10 @@ func TestMutable(t *testing.T) {
 
 // TestDeepSource bounds what the parser and compilers would recurse on.
 func TestDeepSource(t *testing.T) {
+	calls := 300_000
+	if raceEnabled { // it takes seconds for each
+		calls = 50_000
+	}
 	for name, src := range map[string]string{
 		"parentheses":   "return " + strings.Repeat("(", 400_000),
 		"closed":        "return " + strings.Repeat("(", 100_000) + "1" + strings.Repeat(")", 100_000),
@@ -183,11 +187,11 @@ func TestDeepSource(t *testing.T) {
 		"plus":          "return 1" + strings.Repeat("+1", 300_000),
 		"fields":        "return a" + strings.Repeat(".a", 300_000),
 		"calls":         "a" + strings.Repeat("()", 300_000),
-		"table calls":   "a" + strings.Repeat("{}", 300_000),
-		"string calls":  "a" + strings.Repeat("''", 300_000),
+		"table calls":   "a" + strings.Repeat("{}", calls),
+		"string calls":  "a" + strings.Repeat("''", calls),
 		"elseif":        "if a then " + strings.Repeat("elseif a then ", 60_000) + "end",
-		"long function": "local a\n" + strings.Repeat("a=1\n", 200_000),
-		"long loop":     "local a while true do\n" + strings.Repeat("a=1\n", 200_000) + "end",
+		"long function": "local a\n" + strings.Repeat("a=1\n", maxCode+1),
+		"long loop":     "local a while true do\n" + strings.Repeat("a=1\n", maxCode+1) + "end",
 		"many locals":   strings.Repeat("local a\n", 300),
 		"many upvalues": manyUpvalues(),
 		"long list":     "return {" + strings.Repeat("1,", 60_000) + "}",
