@@ -253,8 +253,9 @@ func (c *conn) settle(ctx context.Context, within time.Duration) error {
 
 var quitLine = []byte("QUIT\r\n")
 
-// quitTime bounds the wait for the reply to the RSET of Return.
-const quitTime = 200 * time.Millisecond
+// quitTime bounds the wait for the reply to the RSET of Return. No client waits
+// for it, but one that takes the place of a connection that is full.
+const quitTime = time.Second
 
 // quit says QUIT, and does not wait for the answer: nothing depends on it. The
 // connection must be dropped behind it. What is owed is read first: closed over
