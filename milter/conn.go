@@ -41,6 +41,10 @@ type conn struct {
 	submits bool            // a program on the MTA's machine submits, there is no SMTP client
 	mail    mail            // the message under way
 
+	stage  time.Duration // what the rules of a stage may take
+	behind time.Duration // how long we have worked since the MTA last waited for us
+	owed   time.Duration // delays of stages at which it does not wait
+
 	mu       sync.Mutex
 	draining bool
 	busy     bool // a message is under way
@@ -53,6 +57,7 @@ func (s *Server) newConn(nc net.Conn, name string) *conn {
 	c.watch.c, c.watch.peer = c, socket.PeerOf(nc) // the timer looks while we do
 	c.env = *s.currentEnv()
 	c.env.Face = policy.Milter
+	c.stage = orDefault(c.env.StageTime, 20*time.Second)
 	c.pin = pin{Engine: c.env.Engine, filters: len(c.env.Filters) > 0}
 	c.env.Engine = &c.pin
 	return c
@@ -106,6 +111,7 @@ func (c *conn) end(cause string) {
 
 func (c *conn) loop() error {
 	for {
+		c.catchUp()
 		if err := c.deadline(); err != nil {
 			return err
 		}
@@ -249,6 +255,7 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
+	c.behind = 0
 	c.nc.SetWriteDeadline(time.Now().Add(c.srv.write()))
 	_, err := c.nc.Write(c.out)
 	if cap(c.out) > 128<<10 {

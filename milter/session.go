@@ -4,19 +4,11 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-milter"
 
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
-)
-
-// An MTA waits 30 s for an answer. maxDelay bounds what a verdict's delay takes
-// of them, maxWait what question and delay take together.
-const (
-	maxDelay = 15 * time.Second
-	maxWait  = 27 * time.Second
 )
 
 // connect begins a session. A second one on the same connection is a new
@@ -101,32 +93,8 @@ func (c *conn) endSession(cause string) {
 		c.s.Tell(&policy.Event{Hook: policy.Disconnect, Cause: cause})
 		c.s = nil
 	}
+	c.behind, c.owed = 0, 0
 	c.macros.endSession()
-}
-
-// ask puts the question, with an eye on the MTA while it is worked on, and
-// waits as long as the verdict wants to.
-func (c *conn) ask(ev *policy.Event) policy.Verdict {
-	if !c.s.Wants(ev.Hook) && ev.Hook != policy.Rcpt {
-		return c.s.Ask(ev)
-	}
-	start := time.Now()
-	c.watch.start(ev.Hook == policy.Message)
-	defer c.watch.stop()
-	v := c.s.Ask(ev)
-	delay := min(v.Delay, maxDelay)
-	if ev.Hook != policy.Message { // there the MTA is told to wait on
-		delay = min(delay, maxWait-time.Since(start))
-	}
-	if delay > 0 {
-		t := time.NewTimer(delay)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-c.ctx.Done():
-		}
-	}
-	return v
 }
 
 // ok is what is noted where the MTA's own reply is not known to us.
