@@ -67,6 +67,10 @@ on.headers(function(msg) msg:add_header("X-End", "here") end)`}})
 			s.Must("221", "QUIT")
 		}
 		mta.Settle()
+		// Its log is written by a process of its own: when it has the end of the session, it has the lines before.
+		if !wait(func() bool { return strings.Contains(mta.Log()[from:], "disconnect from unknown[127.0.0.1] ehlo=1") }) {
+			t.Fatalf("%s: the log does not show the end of the session:\n%s", tc.name, mta.Log()[from:])
+		}
 		// What Postfix calls a header line, one entry a field; what comes next is body.
 		theirs := 0
 		for _, m := range wrote.FindAllStringSubmatch(mta.Log()[from:], -1) {

@@ -65,7 +65,8 @@ func TestOddFiles(t *testing.T) {
 	live(t, s, 0)
 	n := 0
 	for _, odd := range oddFiles {
-		before := p.Count(moongate.PolicyRefused)
+		before, loaded := p.Count(moongate.PolicyRefused), p.Count(moongate.PolicyLive)
+		told := len(p.Log("policy problem"))
 		aside := filepath.Join(t.TempDir(), "odd")
 		if err := odd.make(aside); err != nil {
 			t.Fatalf("%s: %v", odd.name, err)
@@ -82,12 +83,13 @@ func TestOddFiles(t *testing.T) {
 				t.Fatalf("%s: %v", odd.name, err)
 			}
 		}
-		if !wait(func() bool { return p.Count(moongate.PolicyRefused) > before }) {
-			t.Errorf("%s: the log says nothing:\n%s", odd.name, p.Stderr())
-		}
-		problems := p.Log("policy problem")
-		if last := problems[len(problems)-1].String(); !strings.Contains(last, odd.says) {
-			t.Errorf("%s: the log does not name %s: %s", odd.name, odd.says, last)
+		// The moment in which there is no file may be seen, too, and is told first.
+		if !wait(func() bool {
+			problems := p.Log("policy problem")
+			return len(problems) > told && strings.Contains(problems[len(problems)-1].String(), odd.says) &&
+				p.Count(moongate.PolicyRefused) > before
+		}) {
+			t.Errorf("%s: the log does not name %s:\n%s", odd.name, odd.says, p.Stderr())
 		}
 		if took := live(t, s, n); took > 10*time.Second {
 			t.Errorf("%s: the old policy answers after %v", odd.name, took)
@@ -106,6 +108,9 @@ func TestOddFiles(t *testing.T) {
 		}
 		if took := live(t, s, n); took > 20*time.Second {
 			t.Errorf("%s: a good policy afterwards is live after %v", odd.name, took)
+		}
+		if !wait(func() bool { return p.Count(moongate.PolicyLive) > loaded }) { // the log is a moment behind
+			t.Fatalf("%s: the good policy is not in the log:\n%s", odd.name, p.Stderr())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,8 @@ func TestBadUpstreams(t *testing.T) {
 					s := client.Dial(t, p.Addr, "").Greet("client.example.com")
 					for n := range 2 {
 						start := time.Now()
-						text := s.Send("a@example.com", "b@example.org", "Subject: x\r\n\r\n")
+						name := fmt.Sprint("message-", n)
+						text := s.Send("a@example.com", "b@example.org", "X: y\r\nSubject: "+name+"\r\n\r\n")
 						code := client.Code(text)
 						took := time.Since(start)
 						if took > 30*time.Second { // dialled twice, each with its second; a busy machine
@@ -65,15 +67,15 @@ func TestBadUpstreams(t *testing.T) {
 						}
 						accepted := 0
 						for _, m := range up.Messages() {
-							if m.Accepted {
+							if m.Accepted && subject(m.Body()) == name {
 								accepted++
 							}
 						}
 						switch {
 						case code == 250 && strings.Contains(text, "STRAY"):
 							t.Errorf("message %d: a stray reply was taken for the answer: %q", n, text)
-						case code == 250 && accepted != n+1:
-							t.Errorf("message %d: 250, and the upstream has accepted %d", n, accepted)
+						case code == 250 && accepted != 1:
+							t.Errorf("message %d: 250, and the upstream has accepted it %d times", n, accepted)
 						case code/100 == 5 && !strings.Contains(tc.script, text[:9]):
 							t.Errorf("message %d: %q is no word of the upstream's", n, text)
 						case code != 250 && code/100 != 4 && code/100 != 5:

@@ -18,7 +18,7 @@ import (
 
 // patience bounds each wait for a reply. It is generous: a busy machine is no bug, and what has a limit
 // of its own is measured by the test.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // Client is one session. A reply is text as it came, its lines joined by LF, and "" at the end of the
 // connection: half a reply is none. What is written to the connection itself is not in the transcript.
