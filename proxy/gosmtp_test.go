@@ -120,7 +120,7 @@ func (d *dialog) say(line string, code int) {
 // A read deadline inside DATA: the library answers 554 and executes the rest
 // of the body as commands.
 func TestGoSMTPFaultTimeoutInData(t *testing.T) {
-	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = 2 * time.Second })
+	p, address := startGoSMTP(t, func(s *smtp.Server) { s.ReadTimeout = 3 * time.Second })
 	d := dialTo(t, address)
 	// In one write, so that nothing but the rest of the body can come too late.
 	io.WriteString(d.c, "EHLO relay.example\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n"+

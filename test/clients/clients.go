@@ -39,7 +39,7 @@ var All = []Client{
 	{"smtplib", Smtplib},
 }
 
-const limit = time.Minute
+const limit = 3 * time.Minute
 
 // run runs a program on a message file in a fresh directory.
 func run(t testing.TB, name string, m Message, args func(file string) []string) Result {
@@ -74,14 +74,14 @@ func Swaks(t testing.TB, addr string, m Message) Result {
 	return run(t, "swaks", m, func(file string) []string {
 		return []string{"--server", host, "--port", port, "--helo", "swaks.example.com",
 			"--from", m.From, "--to", strings.Join(m.Rcpts, ","), "--data", "@" + file,
-			"--timeout", "50"}
+			"--timeout", "150"}
 	})
 }
 
 // Curl sends with curl's smtp:// support.
 func Curl(t testing.TB, addr string, m Message) Result {
 	return run(t, "curl", m, func(file string) []string {
-		args := []string{"--silent", "--show-error", "--verbose", "--max-time", "50", "--noproxy", "*",
+		args := []string{"--silent", "--show-error", "--verbose", "--max-time", "150", "--noproxy", "*",
 			"--url", "smtp://" + addr + "/curl.example.com", "--mail-from", m.From, "--upload-file", file}
 		for _, r := range m.Rcpts {
 			args = append(args, "--mail-rcpt", r)
@@ -95,7 +95,7 @@ import smtplib, sys
 host, port, file, sender, *rcpts = sys.argv[1:]
 with open(file, "rb") as f:
     data = f.read()
-c = smtplib.SMTP(host, int(port), local_hostname="python.example.com", timeout=50)
+c = smtplib.SMTP(host, int(port), local_hostname="python.example.com", timeout=150)
 c.set_debuglevel(1)
 try:
     refused = c.sendmail(sender, rcpts, data)

@@ -30,7 +30,7 @@ type Upstream interface {
 type Setup func(t testing.TB, f *File) Stage
 
 // patience is how long a line of a dialogue may take to come true.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Run performs the dialogue in a file on a stage and fails the test at the first line that is not true.
 func Run(t testing.TB, path string, setup Setup) {
