@@ -150,7 +150,7 @@ func TestRender(t *testing.T) {
 // TestManyProblems tells the first and how many more there are.
 func TestManyProblems(t *testing.T) {
 	_, ps := Compile("t.lua", []byte(strings.Repeat("x()\n", 5000)), nil)
-	if len(ps) != maxProblems+1 || ps[maxProblems].Error() != "t.lua: 4950 more problems" {
+	if len(ps) != maxProblems+1 || ps[maxProblems].Error() != "t.lua:50:1: 4950 more problems in this file" {
 		t.Errorf("%d problems, the last %v", len(ps), ps[len(ps)-1])
 	}
 }

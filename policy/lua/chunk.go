@@ -1,10 +1,11 @@
 package lua
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,21 +60,39 @@ func Compile(file string, text []byte, names *Names) (chunk *Chunk, problems []P
 	}
 	res := check(src, stmts, names)
 	problems = append(src.lint, res.problems...)
-	sort.SliceStable(problems, func(i, j int) bool {
-		a, b := problems[i], problems[j]
-		return a.Line < b.Line || a.Line == b.Line && a.Col < b.Col
-	})
-	if n := len(problems) - maxProblems; n > 0 {
-		problems = append(problems[:maxProblems:maxProblems], Problem{File: file, Text: fmt.Sprintf("%d more problems", n)})
+	chunk = &Chunk{File: file, AST: stmts, src: src}
+	if names != nil && names.Look != nil {
+		problems = append(problems, names.Look(chunk)...)
 	}
-	if Refuses(problems) {
+	if problems = most(problems); Refuses(problems) {
 		return nil, problems
 	}
-	proto, err := generate(file, stmts, res)
-	if err != nil {
+	if chunk.Proto, err = generate(file, stmts, res); err != nil {
 		return nil, append(problems, src.compileError(err))
 	}
-	return &Chunk{File: file, AST: stmts, Proto: proto, src: src}, problems
+	return chunk, problems
+}
+
+// most sorts problems by their place and keeps maxProblems of them: what refuses the file before what only warns.
+func most(ps []Problem) []Problem {
+	byPlace := func(a, b Problem) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) }
+	slices.SortStableFunc(ps, byPlace)
+	n := len(ps) - maxProblems
+	if n <= 0 {
+		return ps
+	}
+	kept := make([]Problem, 0, maxProblems+1)
+	for _, warning := range []bool{false, true} {
+		for _, p := range ps {
+			if p.Warning == warning && len(kept) < maxProblems {
+				kept = append(kept, p)
+			}
+		}
+	}
+	slices.SortStableFunc(kept, byPlace)
+	rest := kept[maxProblems-1]
+	rest.Text, rest.Source, rest.Warning = fmt.Sprintf("%d more problems in this file", n), "", !Refuses(ps)
+	return append(kept, rest)
 }
 
 // generate is the pass, gopher-lua's compiler, and a look at what it made.

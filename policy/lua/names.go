@@ -13,6 +13,9 @@ type Names struct {
 	Keep string
 	// Mutable lifts the rules that keep one message's values from the next: for test files, which run alone.
 	Mutable bool
+	// Look is the host's own checks, nil if it has none. It sees every file that parses, one with other problems too: an
+	// author is told all of them at once. The chunk has no Proto yet.
+	Look func(*Chunk) []Problem
 }
 
 func (n *Names) keep() string {

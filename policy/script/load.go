@@ -191,9 +191,9 @@ func (s *source) compile(unknown map[string]string) {
 			s.chunk, s.problems = nil, []lua.Problem{{File: s.file.Name, Text: fmt.Sprintf("the checks failed: %v", v)}}
 		}
 	}()
-	if s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, names()); s.chunk != nil {
-		s.problems = append(s.problems, look(s.chunk, unknown)...)
-	}
+	known := names()
+	known.Look = func(c *lua.Chunk) []lua.Problem { return look(c, unknown) }
+	s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, known)
 }
 
 func sortProblems(ps []lua.Problem) {

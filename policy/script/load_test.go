@@ -116,6 +116,10 @@ func TestProblems(t *testing.T) {
 		{"counting closure", "local function counter() local n = 0 return function() n = n + 1 return n end end\nlocal c = counter()\non.mail(function() return c() > 1 and accept() or nil end)", `this function changes 'n', which was made while loading and serves every connection`},
 		{"two mistakes in two files", "-- 10-a.lua --\non.rctp(function() end)\nlocal x = 1 + nil\n-- 20-b.lua --\nlocal l = list('x.txt')\n-- lib/m.lua --\nreturn foo",
 			"10-a.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)\nlib/m.lua:1:8: unknown name 'foo'"},
+		{"what the language and the API mind, of one file at once", "local hits = 0\non.mail(function(msg)\n  hits = hits + 1\n  if msg.conn.usr == fo then return discard(1, 2) end\nend)\non.connect(function(conn) return drop() end)",
+			"10-test.lua:3:3: 'hits' belongs to the file and serves every connection: it cannot change inside a function (use conn.data or msg.data)\n" +
+				"10-test.lua:4:15: conn has no field 'usr' (did you mean 'user'?)\n10-test.lua:4:22: unknown name 'fo'\n10-test.lua:4:37: discard takes 1 argument, and here are 2\n" +
+				"10-test.lua:6:34: drop is not possible at 'connect', only at rcpt"},
 		{"two files fail when they run", "-- 10-a.lua --\nlocal a = list('x.txt')\n-- 20-b.lua --\nlocal l = re('(')",
 			"10-a.lua:1:11: list: there is no file \"x.txt\" in the policy directory\n20-b.lua:1:11: re: error parsing regexp: missing closing ): `(`"},
 		{"null sender", "local l = ratelimit('l', '1/m')\non.mail(function(msg) if not l:take(msg.from) then return tempfail('x') end end)",
@@ -132,6 +136,19 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 		})
+	}
+}
+
+// However many warnings a file has, it is taken; and they do not hide what refuses it.
+func TestManyProblems(t *testing.T) {
+	warnings := strings.Repeat("  if msg.from > '5' then return accept() end\n", 60)
+	p, problems := Load(snapshot("on.mail(function(msg)\n"+warnings+"end)"), Options{})
+	if last := len(problems) - 1; p == nil || last != 50 || problems[last].Error() != "10-test.lua:51:15: 10 more problems in this file" {
+		t.Errorf("policy %v with\n%s", p, problemLines(problems))
+	}
+	p, problems = Load(snapshot("on.mail(function(msg)\n"+warnings+"  fo()\nend)"), Options{})
+	if last := len(problems) - 1; p != nil || last != 50 || !strings.Contains(problemLines(problems), "unknown name 'fo'") || problems[last].Warning {
+		t.Errorf("policy %v with\n%s", p, problemLines(problems))
 	}
 }
 
