@@ -234,22 +234,21 @@ func (z *zones) usable(ctx context.Context, name string) error {
 		z.mu.Unlock()
 		return nil
 	}
-	fault, tried := s.fault, s.tried
 	z.mu.Unlock()
 	select {
-	case <-tried:
+	case <-s.tried:
 	default:
 		select {
-		case <-tried:
-			z.mu.Lock()
-			fault = s.fault
-			z.mu.Unlock()
+		case <-s.tried:
 		case <-ctx.Done():
 			return ErrTemporary
 		case <-z.ctx.Done():
 			return ErrTemporary
 		}
 	}
+	z.mu.Lock() // only now: what was there before the check is no answer
+	fault := s.fault
+	z.mu.Unlock()
 	if fault != "" {
 		return fmt.Errorf("list %s is switched off: %s", name, fault)
 	}

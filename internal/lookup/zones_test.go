@@ -92,6 +92,20 @@ func TestFirstQuestionWaits(t *testing.T) {
 	}
 }
 
+// Who asks in the very moment in which the check ends hears what came of it.
+func TestAskedAsTheCheckEnds(t *testing.T) {
+	ask := func(context.Context, string, string) ([]string, error) { return listed, nil }
+	for range 2000 {
+		z := &zones{}
+		z.init(ask, patience, zap.NewNop(), nil)
+		z.watch([]string{"all.example"})
+		if err := z.usable(t.Context(), "all.example"); err == nil {
+			t.Error("a list that lists everybody may be asked")
+		}
+		z.close()
+	}
+}
+
 // A list that is silent on its test points cannot be checked, and is asked: but
 // not before that is known.
 func TestSilentTestPoints(t *testing.T) {
