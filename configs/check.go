@@ -3,6 +3,7 @@ package configs
 import (
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -120,7 +121,7 @@ func (c *Config) checkAddresses(add adder) {
 	}
 	for i, a := range c.DNS.Servers {
 		host, port, ok := a.hostPort()
-		if _, literal := literal(host); !ok || !literal || port == "0" {
+		if !ok || host == "" || len(literals(host)) == 0 || portNumber(port) == 0 {
 			add(elementPath("dns.servers", i), "`dns.servers`: %s is not an address and port of a resolver", a)
 		}
 	}
@@ -135,7 +136,7 @@ func (c *Config) checkAddresses(add adder) {
 		return
 	}
 	host, port, ok := c.Upstream.Address.hostPort()
-	if ok && (port == "0" || host == "") {
+	if ok && (portNumber(port) == 0 || host == "") {
 		add("upstream.address", "`upstream.address`: %s cannot be dialled", c.Upstream.Address)
 	}
 }
@@ -150,38 +151,67 @@ func (c *Config) checkLoop(add adder) {
 	}
 }
 
-// sameSocket reports whether dialling "to" reaches the listener "at".
+// sameSocket reports whether dialling "to" reaches the listener "at". Names are
+// not looked up: what they lead to may be another host tomorrow.
 func sameSocket(at, to Address) bool {
 	if at == "" || to == "" {
 		return false
 	}
 	host, port, ok := at.hostPort()
-	if !ok {
-		return at == to
-	}
-	toHost, toPort, ok := to.hostPort()
-	if !ok || port != toPort || port == "0" {
+	toHost, toPort, toOK := to.hostPort()
+	switch {
+	case ok != toOK:
 		return false
-	}
-	if strings.EqualFold(host, toHost) {
+	case !ok:
+		return samePath(at, to)
+	case portNumber(port) != portNumber(toPort) || portNumber(port) == 0:
+		return false
+	case strings.EqualFold(host, toHost):
 		return true
 	}
-	target, ok := literal(toHost)
-	if !ok {
-		return false
+	for _, target := range literals(toHost) {
+		if target.IsUnspecified() { // dialled, it is this host
+			target = loopback4
+		}
+		for _, addr := range literals(host) {
+			if addr == target || addr.IsUnspecified() && (target.IsLoopback() || isOurs(target)) {
+				return true
+			}
+		}
 	}
-	if addr, ok := literal(host); ok && !addr.IsUnspecified() {
-		return addr == target
-	}
-	return target.IsLoopback() || isOurs(target) // we listen on all addresses
+	return false
 }
 
-func literal(host string) (netip.Addr, bool) {
-	if strings.EqualFold(host, "localhost") {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+func samePath(a, b Address) bool {
+	_, p := a.Split()
+	_, q := b.Split()
+	p, errP := filepath.Abs(p)
+	q, errQ := filepath.Abs(q)
+	return errP == nil && errQ == nil && p == q
+}
+
+func portNumber(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// literals are the addresses that a host is without a question to the DNS.
+func literals(host string) []netip.Addr {
+	switch {
+	case host == "": // ":25"
+		return []netip.Addr{netip.IPv6Unspecified()}
+	case strings.EqualFold(host, "localhost"):
+		return []netip.Addr{loopback4, loopback6}
 	}
-	addr, err := netip.ParseAddr(host)
-	return addr.Unmap(), err == nil
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr.Unmap()}
+	}
+	return nil
 }
 
 func isOurs(target netip.Addr) bool {
