@@ -189,7 +189,7 @@ func TestBusyMachine(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err = s.Call(s.function(v), Budget{}, start.Add(10*time.Minute), t.Context()); err != nil {
+			if _, err = s.Call(s.function(v), Budget{}, start.Add(time.Hour), t.Context()); err != nil {
 				t.Error(err)
 			}
 			most := DefaultBudget.Instructions * 4 / 10
