@@ -5,7 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/moongate/moongate/test/postfix"
@@ -24,9 +24,15 @@ func mta(t *testing.T, filter, milter string) string {
 
 type milter struct{ name, addr string }
 
+// late is the seven rules as they stand on an MX: what they refuse before RCPT
+// waits for RCPT, as Postfix's own restrictions do (smtpd_delay_reject).
+var late = strings.NewReplacer("on.connect(", `on.connect({ at = "rcpt" }, `, "on.helo(", `on.helo({ at = "rcpt" }, `,
+	"on.mail(", `on.mail({ at = "rcpt" }, `).Replace(stages + hold)
+
 // milters starts those that a Postfix is to ask: moongate with a rule at each
-// of seven stages, over both kinds of socket, and a filter of python3-milter
-// with a callback at each stage that lets all pass.
+// of seven stages, over both kinds of socket, and with rules that answer at
+// RCPT, and a filter of python3-milter with a callback at each stage that lets
+// all pass.
 func milters(t *testing.T, binary string) []milter {
 	tcp := free(t)
 	serve(t, binary, tcp, stages+hold, fmt.Sprintf("[milter]\naddress = %q\n", tcp))
@@ -38,9 +44,14 @@ func milters(t *testing.T, binary string) []milter {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	os.Chmod(dir, 0o755)
-	socket := filepath.Join(dir, "socket")
-	serve(t, binary, "unix:"+socket, stages+hold, fmt.Sprintf("[milter]\naddress = %q\ngroup = \"postfix\"\n", "unix:"+socket))
-	asked = append(asked, milter{"moongate over a unix socket", "unix:" + socket})
+	for _, way := range []struct{ name, policy string }{
+		{"moongate over a unix socket", stages + hold},
+		{"moongate over a unix socket, which answers at RCPT", late},
+	} {
+		address := fmt.Sprintf("unix:%s/%d", dir, len(asked))
+		serve(t, binary, address, way.policy, fmt.Sprintf("[milter]\naddress = %q\ngroup = \"postfix\"\n", address))
+		asked = append(asked, milter{way.name, address})
+	}
 
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import Milter").Run() != nil {
