@@ -226,10 +226,14 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 	if s.Ctx.Err() != nil {
 		return policy.Verdict{Action: policy.Tempfail, Reply: replyNotNow, Failed: true, Reason: "the client is gone"}
 	}
+	early := h < policy.Mail || h == policy.Unknown
+	if early && errors.Is(err, errBreaker) {
+		return policy.Verdict{} // it is told, and counted, when a message misses it
+	}
 	c.f.Metrics.failed(c.f.Name())
 	s.Env.Log.Warn("filter failed", zap.String(policy.KeySession, s.ID), zap.String(policy.KeyID, s.CurrentID()),
 		zap.String(policy.KeyStage, h.String()), zap.String(policy.KeyFilter, c.f.Name()), zap.Error(err))
-	if h < policy.Mail || h == policy.Unknown {
+	if early {
 		return policy.Verdict{} // it is dialled again at MAIL, and missed there
 	}
 	c.failed = fmt.Errorf("filter %s: %w", c.f.Name(), err)

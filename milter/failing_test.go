@@ -340,6 +340,23 @@ func TestFilterBreaker(t *testing.T) {
 	})
 }
 
+// While the breaker is open a session tells of the filter once: with the message
+// that misses it.
+func TestFilterBreakerTells(t *testing.T) {
+	f := &Filter{Address: "unix:" + t.TempDir() + "/s", OnError: policy.Accept}
+	for range breakAfter {
+		f.breaker.done(fs.ErrNotExist)
+	}
+	d := doorOf(t, t.Context(), []policy.Filter{f})
+	defer d.close()
+	if v := converse(d); v.Decided() {
+		t.Errorf("the message: %s", say(v))
+	}
+	if n := d.logs.FilterMessage("filter failed").Len(); n != 1 {
+		t.Errorf("%d lines, want 1: %v", n, d.logs.FilterMessage("filter failed").All())
+	}
+}
+
 // Old versions are taken, too; what they cannot hear is not said.
 func TestFilterVersions(t *testing.T) {
 	for version := uint32(2); version <= 6; version++ {
