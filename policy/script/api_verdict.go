@@ -178,7 +178,10 @@ func (x *state) replyArgs(L *glua.LState, name string) (code int, status string,
 		}
 		text = []string{string(t)}
 	case *glua.LTable:
-		for j := 1; j <= min(t.Len(), 100); j++ {
+		if n := t.Len(); n > 100 {
+			L.RaiseError("%s: %d lines of text are too many", name, n)
+		}
+		for j := 1; j <= t.Len(); j++ {
 			s, ok := t.RawGetInt(j).(glua.LString)
 			if !ok {
 				L.RaiseError("%s: line %d of the text is a %s", name, j, t.RawGetInt(j).Type())
@@ -210,7 +213,7 @@ func isStatus(s string) bool {
 func (x *state) delay(L *glua.LState) int {
 	n, ok := L.Get(1).(glua.LNumber)
 	if !ok || !(n >= 0) {
-		L.RaiseError("delay: the seconds are missing")
+		L.RaiseError("delay: the seconds are a number from 0 on")
 	}
 	d := maxDelay
 	if n < glua.LNumber(maxDelay/time.Second) {

@@ -115,11 +115,26 @@ func TestProblems(t *testing.T) {
 		{"nothing", "-- nothing", `policy: there is no rule: without one everything would pass (allow_empty = true, if that is meant)`},
 		{"counting closure", "local function counter() local n = 0 return function() n = n + 1 return n end end\nlocal c = counter()\non.mail(function() return c() > 1 and accept() or nil end)", `this function changes 'n', which was made while loading and serves every connection`},
 		{"two mistakes in two files", "-- 10-a.lua --\non.rctp(function() end)\nlocal x = 1 + nil\n-- 20-b.lua --\nlocal l = list('x.txt')\n-- lib/m.lua --\nreturn foo",
-			"10-a.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)\nlib/m.lua:1:8: unknown name 'foo'"},
+			"10-a.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)\n10-a.lua:2:1: this is nil and cannot be calculated with\nlib/m.lua:1:8: unknown name 'foo'"},
 		{"what the language and the API mind, of one file at once", "local hits = 0\non.mail(function(msg)\n  hits = hits + 1\n  if msg.conn.usr == fo then return discard(1, 2) end\nend)\non.connect(function(conn) return drop() end)",
 			"10-test.lua:3:3: 'hits' belongs to the file and serves every connection: it cannot change inside a function (use conn.data or msg.data)\n" +
 				"10-test.lua:4:15: conn has no field 'usr' (did you mean 'user'?)\n10-test.lua:4:22: unknown name 'fo'\n10-test.lua:4:37: discard takes 1 argument, and here are 2\n" +
 				"10-test.lua:6:34: drop is not possible at 'connect', only at rcpt"},
+		{"name behind the function", "on.mail(function() end, 'late')", `10-test.lua:1:1: on.mail: a name or options come before the function, and nothing behind it`},
+		{"parameter that its stage does not give", "on.mail(function(msg, rcpt)\n  if rcpt.user == 'x' then return accept() end end)", `10-test.lua:2:6: rcpt is nil here: a rule of 'mail' gets (msg)`},
+		{"method of such a parameter", "on.rcpt(function(conn, msg, rcpt)\n  rcpt:x() end)", `10-test.lua:2:3: rcpt is nil here: a rule of 'rcpt' gets (msg, rcpt)`},
+		{"table compared", "on.rcpt(function(msg, rcpt) if msg.rcpts > 5 then return accept() end end)", `10-test.lua:1:36: rcpts is a table and cannot be compared with '>': #rcpts is how many it has`},
+		{"boolean compared", "on.rcpt(function(msg, rcpt) if 1 < #msg.rcpts < 5 then return accept() end end)", `10-test.lua:1:1: this is true or false and cannot be compared with '<'`},
+		{"table joined", "on.rcpt(function(msg, rcpt) log.info('to ' .. msg.rcpts) end)", `10-test.lua:1:51: rcpts is a table and cannot be joined with text: write table.concat(rcpts, ", ")`},
+		{"boolean joined", "on.rcpt(function(msg, rcpt) log.info('is it? ' .. rcpt.postmaster) end)", `10-test.lua:1:56: postmaster is true or false and cannot be joined with text`},
+		{"nil joined", "on.mail(function(msg) log.info('to ' .. nil) end)", `10-test.lua:1:1: this is nil and cannot be joined with text`},
+		{"table calculated with", "on.rcpt(function(msg, rcpt) if msg.rcpts + 1 == 5 then return accept() end end)", `10-test.lua:1:36: rcpts is a table and cannot be calculated with: #rcpts is how many it has`},
+		{"length of a number", "on.message(function(msg) if #msg.data > 1 or # 5 > 1 then return accept() end end)", `10-test.lua:1:1: '#' gives the length of text and of tables, and this is a number`},
+		{"length of an object", "on.rcpt(function(msg, rcpt)\n  if #rcpt > 64 then return accept() end end)", `10-test.lua:2:7: '#' gives the length of text and of tables, and this is an object`},
+		{"object in a text function", "on.rcpt(function(msg, rcpt) return string.find(rcpt, 'x') and accept() or nil end)", `10-test.lua:1:36: string.find: argument 1 is text, and here it is the object rcpt: write rcpt.address`},
+		{"table in a text function", "on.rcpt(function(msg, rcpt) log.info(string.lower(msg.rcpts)) end)", `10-test.lua:1:38: string.lower: argument 1 is text, and here it is a table`},
+		{"text in a table function", "on.mail(function(msg) log.info(table.concat(msg.from)) end)", `10-test.lua:1:32: table.concat: argument 1 is a table, and here it is text`},
+		{"pairs of text", "on.mail(function(msg) for k, v in pairs(msg.from) do log.info(k) end end)", `10-test.lua:1:35: pairs: argument 1 is a table, and here it is text`},
 		{"two files fail when they run", "-- 10-a.lua --\nlocal a = list('x.txt')\n-- 20-b.lua --\nlocal l = re('(')",
 			"10-a.lua:1:11: list: there is no file \"x.txt\" in the policy directory\n20-b.lua:1:11: re: error parsing regexp: missing closing ): `(`"},
 		{"null sender", "local l = ratelimit('l', '1/m')\non.mail(function(msg) if not l:take(msg.from) then return tempfail('x') end end)",
@@ -258,6 +273,29 @@ on.message(function(msg)
   if msg:header("X-A") == nil then return end
   log.info("a " .. msg:header("x-a") .. (msg:header("X-B") or "none"))
 end)`), Options{})
+	if p == nil || len(ps) > 0 {
+		t.Errorf("%s", problemLines(ps))
+	}
+}
+
+// What may be right is not refused: a parameter of a function that serves several stages, operands that know what to do.
+func TestOperandsThatFit(t *testing.T) {
+	p, ps := Load(snapshot(`
+local function any(msg, rcpt)
+  if rcpt and rcpt.user == "x" then return accept() end
+end
+on.mail(any)
+on.rcpt(any)
+on.log(function(about, outcome) if outcome then log.info(outcome.action) end end)
+on.unknown(function(conn, line) log.info(line:upper()) end)
+on.rcpt(function(msg, rcpt)
+  local n = { conn = 1, string = 2 }
+  local string = setmetatable({}, { __lt = function() return true end, __concat = function() return "x" end, __add = function() return 1 end })
+  if #msg.rcpts > 5 or #msg.from > 64 or string < string or msg.data.n == nil then log.info(string .. string) end
+  log.info("n " .. n.conn + n.string .. #msg.rcpts .. (-1) .. table.concat(msg.rcpts, ", ") .. tostring(rcpt.postmaster))
+  for k, v in pairs(msg.params) do log.info(k .. v) end
+end)
+`), Options{})
 	if p == nil || len(ps) > 0 {
 		t.Errorf("%s", problemLines(ps))
 	}

@@ -157,6 +157,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.AttrGetExpr:
 		l.expr(x.Object, e)
 		l.expr(x.Key, e)
+		l.indexed(x.Object, e)
 		l.deep(x, e)
 		l.read(x, e)
 	case *ast.FuncCallExpr:
@@ -176,20 +177,24 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 		l.compare(x, e)
+		l.ordered(x, e)
 		l.mixed("compared", e, x.Lhs, x.Rhs)
 	case *ast.StringConcatOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 		l.mixed("joined", e, x.Lhs, x.Rhs)
+		l.joined(x, e)
 		l.needs(x.Lhs, e)
 		l.needs(x.Rhs, e)
 	case *ast.ArithmeticOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
+		l.calculated(x, e)
 	case *ast.UnaryMinusOpExpr:
 		l.expr(x.Expr, e)
 	case *ast.UnaryNotOpExpr:
 		l.expr(x.Expr, e)
 	case *ast.UnaryLenOpExpr:
 		l.expr(x.Expr, e)
+		l.measured(x, e)
 	}
 }
 

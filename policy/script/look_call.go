@@ -20,13 +20,15 @@ func (l *looker) call(x *ast.FuncCallExpr, e env) {
 	if x.Method != "" {
 		l.expr(x.Receiver, e)
 		l.exprs(x.Args, e)
+		l.indexed(x.Receiver, e)
 		l.method(x, e)
 		return
 	}
 	if hook, ok := onStage(x.Func); ok && !l.inHook {
 		for _, a := range x.Args {
 			if fn := l.handler(a); fn != nil {
-				l.handle(fn, hook, e)
+				_, own := a.(*ast.FunctionExpr)
+				l.handle(fn, hook, own, e)
 			} else {
 				l.expr(a, e)
 			}
@@ -36,6 +38,7 @@ func (l *looker) call(x *ast.FuncCallExpr, e env) {
 	l.expr(x.Func, e)
 	l.exprs(x.Args, e)
 	l.objectCalled(x, e)
+	l.builtin(x, e)
 	switch f := x.Func.(type) {
 	case *ast.IdentExpr:
 		if l.known[f.Value] {
@@ -93,8 +96,9 @@ func (l *looker) handler(x ast.Expr) *ast.FunctionExpr {
 	return nil
 }
 
-// handle walks a handler knowing its stage and what its parameters are.
-func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, e env) {
+// handle walks a handler knowing its stage and what its parameters are. One that
+// has a name is not the stage's own: it may serve others, which give it more.
+func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, own bool, e env) {
 	l.hook, l.inHook, l.inBody = hook, true, true
 	defer func() { l.inHook, l.inBody = false, false }()
 	inner := maps.Clone(e)
@@ -116,6 +120,9 @@ func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, e env) {
 		delete(inner, name)
 		if i < len(classes) && classes[i] != nil {
 			inner[name] = classes[i]
+		}
+		if own && i >= parameters(hook) {
+			inner[name] = beyond
 		}
 	}
 	l.block(fn.Stmts, inner)

@@ -10,7 +10,9 @@ import (
 func (l *looker) class(x ast.Expr, e env) *class {
 	switch x := x.(type) {
 	case *ast.IdentExpr:
-		return e[x.Value]
+		if c := e[x.Value]; c != beyond {
+			return c
+		}
 	case *ast.AttrGetExpr:
 		if m := l.field(x, e); m != nil {
 			return classOf(m.typ)

@@ -34,6 +34,9 @@ func (x *state) on(L *glua.LState, h policy.Hook) int {
 	if !ok || fn.IsG {
 		L.RaiseError(`%s wants a function: %s(function(%s) ... end), with a name or options before it`, what, what, handlerArgs(h))
 	}
+	if L.GetTop() > n {
+		L.RaiseError("%s: a name or options come before the function, and nothing behind it", what)
+	}
 	index := len(x.hooks)
 	x.hooks = append(x.hooks, fn)
 	if !x.loading.first {
