@@ -186,7 +186,7 @@ type Event struct {
 
 	Outcome *Outcome // for Done
 
-	Cause string // Reset, Disconnect: why
+	Cause string // Reset, Disconnect: why; By tells who, for Disconnect
 
 	holds []Hold // taken while this event was asked
 }

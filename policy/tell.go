@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -13,7 +14,7 @@ func (s *Session) Tell(ev *Event) {
 		s.answered(ev)
 	case Reset:
 		if s.Tx != nil {
-			s.finish(s.aborted(orText(ev.Cause, "reset")))
+			s.finish(s.aborted(ByClient, orText(ev.Cause, "reset")))
 		}
 	case Done:
 		if s.Tx != nil {
@@ -21,7 +22,7 @@ func (s *Session) Tell(ev *Event) {
 		}
 	case Disconnect:
 		if s.Tx != nil {
-			s.finish(s.aborted(orText(ev.Cause, "disconnect")))
+			s.finish(s.aborted(cmp.Or(ev.By, ByClient), orText(ev.Cause, "disconnect")))
 		}
 		if s.messages == 0 {
 			s.logRules(nil)
@@ -64,11 +65,11 @@ func (s *Session) answered(ev *Event) {
 	}
 }
 
-// aborted is the outcome of a transaction that ends before its message: by the
-// client, unless a reply before ended the session.
-func (s *Session) aborted(cause string) *Outcome {
+// aborted is the outcome of a transaction that ends before its message: by whom
+// the face names, unless a reply before ended the session.
+func (s *Session) aborted(by Source, cause string) *Outcome {
 	if s.closer == "" {
-		return &Outcome{By: ByClient, Cause: cause}
+		return &Outcome{By: by, Cause: cause}
 	}
 	return &Outcome{By: s.closer, Cause: cause, Verdict: s.closing}
 }

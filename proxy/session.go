@@ -146,7 +146,7 @@ func (s *session) end() {
 	}
 	s.relay.settleDown()
 	s.set.Hop.Forget(s.policy.ID)
-	s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: s.cause})
+	s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: s.cause, By: s.ender()})
 	if !parted && s.out.err == nil && s.cause != "eof" && s.cause != "connection lost" {
 		linger(s.conn)
 	}
@@ -157,6 +157,16 @@ func (s *session) end() {
 		s.in.Release()
 	}
 	s.conn.Close()
+}
+
+// ender is who ended the session: the client, who may also fall silent, or we,
+// for its errors or our own reasons.
+func (s *session) ender() policy.Source {
+	switch s.cause {
+	case "quit", "eof", "connection lost", "timeout":
+		return policy.ByClient
+	}
+	return policy.ByMoongate
 }
 
 // recover turns a panic into 421 for this client; the others live.
