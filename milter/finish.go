@@ -22,7 +22,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	if tx == nil {
 		if r := c.mail.trouble; !r.IsZero() {
 			c.mail.trouble = policy.Reply{}
-			return c.refuse(policy.Message, r)
+			return c.refuse(policy.Message, c.s.Refusal(r))
 		}
 		return c.act(milter.ActTempFail)
 	}

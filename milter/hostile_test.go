@@ -48,15 +48,57 @@ func TestMalformedAddress(t *testing.T) {
 	if _, a := m.end(); a != "a" {
 		t.Errorf("end: %q", a)
 	}
-	// Where no answer is waited for, the refusal comes at the end.
-	srv, _ = serverOf()
-	m = dial(t, srv, all)
-	m.hello()
+}
+
+// Where no answer is waited for, the refusal of an address comes with the next
+// answer or at the end; a program that submits hears it at the end.
+func TestMalformedAddressUnheard(t *testing.T) {
+	const sender, recipient = "y 501 5.1.7 Bad sender address syntax (once)", "y 501 5.1.3 Bad recipient address syntax (once)"
+	begin := func(rules ...*policy.Rule) *mta {
+		srv, _ := serverOf(rules...)
+		srv.Env.Footer = "(once)"
+		m := dial(t, srv, all)
+		m.hello()
+		return m
+	}
+	end := func(m *mta, want string) {
+		t.Helper()
+		m.message("x\r\n", "Subject: x")
+		if _, a := m.end(); a != want {
+			t.Errorf("end: got %q, want %q", a, want)
+		}
+	}
+	m := begin(policytest.Always(policy.Rcpt, policy.Verdict{}))
+	m.want("c", wire.Mail{From: "<a@b@example.net>"})
+	for range 2 {
+		m.want(sender, wire.Rcpt{To: "<b@example.net>"})
+	}
+	m.want("c", wire.Mail{From: "<a@example.net>"})
+	m.want("c", wire.Rcpt{To: "<b@example.net>"})
+	end(m, "a")
+
+	m = begin()
 	m.send(wire.Mail{From: "<a@b@example.net>"})
 	m.send(wire.Rcpt{To: "<b@example.net>"})
-	if _, a := m.end(); a != "y 501 5.1.7 Bad sender address syntax" {
-		t.Errorf("end: %q", a)
-	}
+	end(m, sender)
+	m.send(wire.Mail{From: "<a@example.net>"})
+	m.send(wire.Rcpt{To: "<a b@example.net>"})
+	end(m, recipient)
+
+	// Postfix calls a refusal of RCPT a configuration error here, and the mail is
+	// stuck.
+	m = begin(policytest.Always(policy.Rcpt, policy.Verdict{}))
+	m.send(wire.Signal{Code: milter.CodeQuitNewConn})
+	m.send(wire.Macros{For: milter.CodeConn, Pairs: []string{"v", "Postfix 3.7.11"}})
+	m.want("c", wire.Connect{Host: "localhost", Family: milter.FamilyInet, Addr: "127.0.0.1"})
+	m.want("c", wire.Helo{Name: "localhost"})
+	m.want("c", wire.Mail{From: "<a@b@example.net>"})
+	m.want("c", wire.Rcpt{To: "<b@example.net>"})
+	end(m, sender)
+	m.want("c", wire.Mail{From: "<a@example.net>"})
+	m.want("c", wire.Rcpt{To: "<a b@example.net>"})
+	m.want("c", wire.Rcpt{To: "<b@example.net>"})
+	end(m, recipient)
 }
 
 // A panic in a rule is the rule's failure, one in the room ends the connection

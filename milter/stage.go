@@ -105,14 +105,13 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 // malformed refuses an address that the grammar of the SMTP door refuses: what
 // a rule cannot name it cannot judge, and both doors say the same.
 func (c *conn) malformed(h policy.Hook, verb string, r policy.Reply, err error) error {
-	meant := r.Code
-	r = c.s.Refusal(r)
-	c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: r, By: policy.ByMoongate, Cause: err.Error(), Meant: meant})
-	if c.silent(h) {
-		c.mail.trouble = r // told at the end of the message
-		return nil
+	told := c.s.Refusal(r)
+	c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: verb, Reply: told, By: policy.ByMoongate, Cause: err.Error(), Meant: r.Code})
+	if c.silent(h) || h == policy.Rcpt && c.submits {
+		c.mail.trouble = r // told at RCPT, or at the end of the message
+		return c.goOn(h)
 	}
-	return c.refuse(h, r)
+	return c.refuse(h, told)
 }
 
 // orphan answers what belongs to a message when there is none that the policy
@@ -120,6 +119,12 @@ func (c *conn) malformed(h policy.Hook, verb string, r policy.Reply, err error) 
 func (c *conn) orphan(h policy.Hook) error {
 	if c.silent(h) {
 		return nil // the end of the message is refused
+	}
+	if r := c.mail.trouble; !r.IsZero() {
+		if h == policy.Rcpt && c.submits {
+			return c.goOn(h)
+		}
+		return c.refuse(h, c.s.Refusal(r)) // what MAIL would have heard, had the MTA waited there
 	}
 	return c.act(milter.ActTempFail)
 }

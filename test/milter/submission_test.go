@@ -39,10 +39,15 @@ func TestLocalSubmissionFromPostfix(t *testing.T) {
 	if m := mta.Messages(1)[0]; !strings.Contains(string(m.Raw), "\r\nX-Judged: yes\r\n") {
 		t.Errorf("delivered:\n%s", m.Raw)
 	}
-	submit("bad@example.org")
-	bounce := mta.Messages(2)[1]
-	if !strings.Contains(string(bounce.Raw), "nobody of that name") || !strings.Contains(strings.Join(bounce.Rcpts, " "), "root@example.org") {
-		t.Errorf("the sender hears:\n%s", bounce.Raw)
+	for i, tc := range []struct{ to, why string }{
+		{"bad@example.org", "nobody of that name"},
+		{"jürgen@example.org", "Bad recipient address syntax"}, // no SMTPUTF8
+	} {
+		submit(tc.to)
+		bounce := mta.Messages(2 + i)[1+i]
+		if !strings.Contains(string(bounce.Raw), tc.why) || !strings.Contains(strings.Join(bounce.Rcpts, " "), "root@example.org") {
+			t.Errorf("%s: the sender hears:\n%s", tc.to, bounce.Raw)
+		}
 	}
 	if strings.Contains(mta.Log(), "configuration error") {
 		t.Error("Postfix calls it a configuration error")
