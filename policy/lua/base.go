@@ -134,7 +134,9 @@ func integerInBase(L *glua.LState, s string, base int) glua.LValue {
 	}
 	s = strings.Trim(s, " \t\n\v\f\r")
 	neg := strings.HasPrefix(s, "-")
-	s = strings.TrimPrefix(s, "-")
+	if neg || strings.HasPrefix(s, "+") {
+		s = s[1:]
+	}
 	if base == 16 && len(s) > 2 && s[0] == '0' && s[1]|0x20 == 'x' {
 		s = s[2:]
 	}

@@ -81,8 +81,14 @@ func (s *State) fault(rcv any) *Error {
 		e.Kind = st.kind
 	}
 	e.Text = plainly(e.Text)
+	if len(e.Text) > maxErrorText {
+		e.Text = strings.ToValidUTF8(e.Text[:maxErrorText], "") + "..."
+	}
 	return e
 }
+
+// maxErrorText bounds what error() may put into a log line: its text may well be made of what a stranger sent.
+const maxErrorText = 1000
 
 // plainly says what gopher-lua says in words of its own.
 func plainly(text string) string {

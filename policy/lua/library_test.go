@@ -51,6 +51,8 @@ func TestLibrary(t *testing.T) {
 		{`local t = setmetatable({}, {__metatable = "no"}) return tostring(getmetatable(t)) .. tostring(pcall(setmetatable, t, {}))`, "nofalse"},
 		{`return select(2, pcall(error)) == nil and tostring(select(2, pcall(error, nil)))`, "nil"},
 		{`local ok, e = pcall(error, {code = 5}) return e.code`, "5"},
+		{`return select("#", pcall(function() end)) .. select("#", pcall(unpack, {})) .. select("#", pcall(unpack, {1, 2}, 1, 3)) .. select("#", xpcall(function() return nil end, error))`, "1142"},
+		{`return tonumber("+10", 2) .. tonumber(" -11 ", 2) .. tostring(tonumber("+-1", 2)) .. tostring(tonumber("+", 8))`, "2-3nilnil"},
 		{`local ok, e = xpcall(function() error("x", 0) end, function(m) return m .. "!" end) return e`, "x!"},
 		{`return tostring(select(2, pcall(assert, false))) .. tostring(select(2, pcall(assert, nil, "told"))) .. assert(1, 2)`, "assertion failed!told1"},
 		{`local n = 0 for k, v in pairs({1, 2, a = 3}) do n = n + v end for i, v in ipairs({1, 2, nil, 4}) do n = n + v end return n`, "9"},

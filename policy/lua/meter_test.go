@@ -91,6 +91,7 @@ func TestEndings(t *testing.T) {
 		{name: "cancelled", src: "while true do end", ctx: gone, kind: Cancelled, want: "t.lua:1: script was cancelled"},
 		{name: "panic", src: "\nhost()", kind: Panic, want: "t.lua:2: runtime error: index out of range [0] with length 0"},
 		{name: "panic in pcall", src: "\npcall(function()\nhost() end)", kind: Panic, want: "t.lua:2: runtime error: index out of range [0] with length 0"},
+		{name: "a long text", src: `error(("x"):rep(5000))`, kind: Runtime, want: "t.lua:1: " + strings.Repeat("x", maxErrorText) + "..."},
 		{name: "stack", src: "local function f() return 1 + f() end f()", kind: Runtime, want: "t.lua:1: stack overflow"},
 	} {
 		e := loadFails(t, c.src, Budget{Instructions: 100_000}, c.deadline, c.ctx)

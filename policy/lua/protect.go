@@ -44,7 +44,7 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	m.nest--
 	m.raised = false
 	if state != glua.ResumeError {
-		return true, vals
+		return true, vals[1:]
 	}
 	var obj glua.LValue = glua.LString(err.Error())
 	var api *glua.ApiError
@@ -130,9 +130,10 @@ func pushResults(L *glua.LState, ok bool, vals []glua.LValue) int {
 	return 1 + len(vals)
 }
 
-// applyProto is what a thread runs: it has to begin with a Lua function. It is made once the package's settings of gopher-lua stand.
+// applyProto is what a thread runs: it has to begin with a Lua function. The true before the values is for Resume, which makes a
+// nil of no value at all. It is made once the package's settings of gopher-lua stand.
 var applyProto = sync.OnceValue(func() *glua.FunctionProto {
-	chunk, problems := Compile(applyName, []byte("return function(enter, f, ...) enter() return f(...) end"), nil)
+	chunk, problems := Compile(applyName, []byte("return function(enter, f, ...) enter() return true, f(...) end"), nil)
 	if Refuses(problems) {
 		panic(problems[0].Error())
 	}
