@@ -34,7 +34,7 @@ end)`}})
 		first.Must("250", "RCPT TO:<b@example.org>")
 	}
 	one := time.Since(start) / 10
-	sessions := min(300, max(30, int(4*time.Second/one))) // one after the other in 4 s
+	sessions := min(300, max(30, int(3*time.Second/one))) // one after the other in 3 s
 	all := make([]*client.Client, sessions)
 	for i := range all {
 		all[i] = client.Dial(t, p.Addr, "").Greet("client.example.com")
