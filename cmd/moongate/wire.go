@@ -134,7 +134,7 @@ func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener
 		Limits: proxy.Limits{
 			Size: int64(cfg.Limits.Size), Recipients: cfg.Limits.Recipients,
 			Header: int(cfg.Limits.Header), Line: int(cfg.Limits.Line), Errors: cfg.Limits.Errors,
-			Connections: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerNetwork,
+			Connections: connections(cfg, openFiles()), PerNetwork: cfg.Limits.PerNetwork,
 		},
 		Timeouts: proxy.Timeouts{Idle: cfg.Timeouts.Idle, Data: cfg.Timeouts.Data},
 	}
