@@ -147,7 +147,7 @@ func (c *conn) conclude(o *policy.Outcome) error {
 	} else {
 		c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", Reply: o.Reply, By: o.By, Cause: o.Cause, Meant: meant})
 	}
-	c.s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
+	c.tellEnd(&policy.Event{Hook: policy.Done, Outcome: o})
 	c.forget()
 	return err
 }

@@ -302,10 +302,10 @@ func TestProgress(t *testing.T) {
 }
 
 // An MTA that has gone cancels the session that works for it, at any stage,
-// and what was taken is given back.
+// and what was taken is given back. Log rules run all the same.
 func TestGone(t *testing.T) {
-	for _, h := range []policy.Hook{policy.Rcpt, policy.Message} {
-		asked, over := make(chan struct{}), make(chan string, 1)
+	for _, h := range []policy.Hook{policy.Connect, policy.Rcpt, policy.Message} {
+		asked, over, logged := make(chan struct{}), make(chan string, 1), make(chan error, 1)
 		hold := &holdSpy{done: make(chan string, 1)}
 		srv, _ := serverOf(policytest.Rule(h, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
 			ev.Hold(hold)
@@ -313,11 +313,18 @@ func TestGone(t *testing.T) {
 			<-s.Ctx.Done()
 			over <- "cancelled"
 			return policy.Verdict{}, nil
+		}), policytest.Rule(policy.Done, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			logged <- s.Ctx.Err()
+			return policy.Verdict{}, nil
 		}))
 		m := dial(t, srv, all)
-		m.hello()
-		m.want("c", wire.Mail{From: "<a@example.net>"})
-		m.send(wire.Rcpt{To: "<b@example.org>"})
+		if h == policy.Connect {
+			m.send(wire.Connect{Host: "client.example", Family: milter.FamilyInet, Port: 25000, Addr: "192.0.2.1"})
+		} else {
+			m.hello()
+			m.want("c", wire.Mail{From: "<a@example.net>"})
+			m.send(wire.Rcpt{To: "<b@example.org>"})
+		}
 		if h == policy.Message {
 			m.message("x\r\n", "Subject: x")
 			m.send(wire.End{})
@@ -325,8 +332,15 @@ func TestGone(t *testing.T) {
 		<-asked
 		m.c.Close()
 		<-over
-		if got := <-hold.done; got != "released" {
+		want := "released"
+		if h == policy.Connect {
+			want = "kept" // at once
+		}
+		if got := <-hold.done; got != want {
 			t.Errorf("%s: what was taken is %s", h, got)
+		}
+		if err := <-logged; err != nil {
+			t.Errorf("%s: the log rule is cancelled, too: %v", h, err)
 		}
 	}
 }

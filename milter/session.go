@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"context"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -90,11 +91,21 @@ func (c *conn) unknown(cmd wire.Unknown) error {
 func (c *conn) endSession(cause string) {
 	if c.s != nil {
 		c.abort(cause)
-		c.s.Tell(&policy.Event{Hook: policy.Disconnect, Cause: cause})
+		c.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: cause})
 		c.s = nil
 	}
 	c.behind, c.owed = 0, 0
 	c.macros.endSession()
+}
+
+// tellEnd tells of the end of a transaction or session. Its log rules run also
+// when the MTA is gone, which has cancelled all else.
+func (c *conn) tellEnd(ev *policy.Event) {
+	if c.ctx.Err() != nil {
+		c.s.Ctx = context.WithoutCancel(c.ctx)
+	}
+	c.s.Tell(ev)
+	c.s.Ctx = c.ctx
 }
 
 // ok is what is noted where the MTA's own reply is not known to us.

@@ -38,9 +38,9 @@ var (
 func (c *conn) abort(cause string) {
 	if c.s != nil && c.s.Tx != nil {
 		if o := c.mail.refused; o != nil {
-			c.s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
+			c.tellEnd(&policy.Event{Hook: policy.Done, Outcome: o})
 		} else {
-			c.s.Tell(&policy.Event{Hook: policy.Reset, Cause: cause})
+			c.tellEnd(&policy.Event{Hook: policy.Reset, Cause: cause})
 		}
 	}
 	c.forget()
