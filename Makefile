@@ -20,7 +20,7 @@ build:
 
 test:
 	@test/install.sh $(PACKAGES)
-	@$(GO) test -race -timeout $(TIMEOUT) -json $(PKGS) | $(GO) run ./test/report $(GO) test -race -timeout $(TIMEOUT)
+	@GORACE=atexit_sleep_ms=20 $(GO) test -race -timeout $(TIMEOUT) -json $(PKGS) | $(GO) run ./test/report $(GO) test -race -timeout $(TIMEOUT)
 
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
