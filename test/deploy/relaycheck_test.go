@@ -20,15 +20,21 @@ func TestCheckRelay(t *testing.T) {
 		code                     int
 		says                     string
 	}{
-		{"shipped proxy", "proxy", "proxy.master.cf", nil, 0, "none of 9"},
-		{"shipped xclient", "xclient", "xclient.master.cf", nil, 0, "none of 9"},
-		{"shipped xforward", "xforward", "xforward.master.cf", nil, 0, "none of 9"},
-		{"guarded, none", "none", "", nil, 0, "none of 9"},
-		{"guarded, xforward", "xforward", "", &postfix.Options{XForward: true}, 0, "none of 9"},
+		{"shipped proxy", "proxy", "proxy.master.cf", nil, 0, "none of 17"},
+		{"shipped xclient", "xclient", "xclient.master.cf", nil, 0, "none of 17"},
+		{"shipped xforward", "xforward", "xforward.master.cf", nil, 0, "none of 10"},
+		{"guarded, none", "none", "", nil, 0, "none of 10"},
+		{"guarded, xforward", "xforward", "", &postfix.Options{XForward: true}, 0, "none of 10"},
 		{"stock with PROXY", "proxy", "", &postfix.Options{Proxy: true}, 0, "454 4.7.1"},
 		{"stock with XCLIENT", "xclient", "", &postfix.Options{XClient: true}, 0, "454 4.7.1"},
 		{"trusts the world, PROXY", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{"mynetworks": "0.0.0.0/0"}}, 78, "open relay"},
 		{"relays for all, XCLIENT", "xclient", "", &postfix.Options{XClient: true, Main: open}, 78, "open relay"},
+		{"relays for its own senders", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{
+			"smtpd_relay_restrictions": "check_sender_access inline:{ example.org=OK }, reject_unauth_destination"}}, 78, "<victim@relay-check.invalid> from <postmaster@"},
+		{"sends on what is routed by %", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{
+			"mydestination": "localhost", "relay_domains": "example.org", "allow_untrusted_routing": "yes"}}, 78, "<victim%relay-check.invalid@example.org>, "},
+		{"knows no senders, and few errors", "proxy", "", &postfix.Options{Proxy: true, Main: map[string]string{
+			"smtpd_sender_restrictions": "check_sender_access inline:{ {example.org = 450 4.1.8 not found} }", "smtpd_hard_error_limit": "5"}}, 0, "450 4.1.8"},
 		{"no PROXY", "proxy", "", nil, 69, "no verdict"},
 		{"no XCLIENT", "xclient", "", nil, 69, "no verdict"},
 		{"no XFORWARD", "xforward", "", nil, 69, "no verdict"},
