@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -337,3 +338,55 @@ func TestFilterChain(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// What rules and the log are told of filters: nothing of one that was left out,
+// and of one that failed why.
+func TestFilterResults(t *testing.T) {
+	var told []policy.FilterResult
+	nobody := "unix:" + t.TempDir() + "/s"
+	left := &Filter{Label: "left", Address: nobody, When: func(s *policy.Session) bool { return false }}
+	rules := []*policy.Rule{
+		policytest.Rule(policy.Mail, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			s.Tx.Skip = append(s.Tx.Skip, "left")
+			return policy.Verdict{}, nil
+		}),
+		policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			told = append(told, s.Tx.Filters...)
+			return policy.Verdict{Action: policy.Accept}, nil
+		}),
+	}
+	down := &Filter{Label: "down", Address: nobody, OnError: policy.Accept}
+	d := doorOf(t, t.Context(), []policy.Filter{down, left}, rules...)
+	converse(d)
+	d.close()
+	if len(told) != 1 || told[0].Name != "down" || told[0].Verdict.Decided() || told[0].Err == nil || !strings.Contains(told[0].Err.Error(), "no such file") {
+		t.Errorf("msg.filters: %+v", told)
+	}
+
+	// A rule that accepts is not who refused: the filter is.
+	away := &backFilter{policytest.Reject("no virus here")}
+	d = doorOf(t, t.Context(), []policy.Filter{away}, rules...)
+	v := converse(d)
+	d.s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: v.Action, Reply: v.Reply, By: source(v), Verdict: v}})
+	d.close()
+	if line := d.logs.FilterMessage("message").All()[0].ContextMap(); line["verdict"] != "rejected" || line["by"] != "filter" || line["rule"] != nil {
+		t.Errorf("audit line: verdict %v by %v, rule %v", line["verdict"], line["by"], line["rule"])
+	}
+}
+
+// A backFilter answers the end of a message and has no milter behind it.
+type backFilter struct{ v policy.Verdict }
+
+func (f *backFilter) Name() string { return "back" }
+func (f *backFilter) Signs() bool  { return false }
+func (f *backFilter) Open(context.Context, *policy.Session) (policy.Conversation, error) {
+	return f, nil
+}
+func (f *backFilter) Eval(_ context.Context, _ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	if ev.Hook == policy.Message {
+		return f.v, nil
+	}
+	return policy.Verdict{}, nil
+}
+func (f *backFilter) Tell(*policy.Event) {}
+func (f *backFilter) Close() error       { return nil }

@@ -196,10 +196,13 @@ func (a *auditLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
 }
 
 // rule is the one that decided the message: the outcome's, else the last that
-// accepted or bypassed.
+// accepted or bypassed. What a filter decided no rule did.
 func (a *auditLine) rule() *Rule {
 	if a.o.Verdict.Rule != nil {
 		return a.o.Verdict.Rule
+	}
+	if a.o.By == ByFilter {
+		return nil
 	}
 	for i := len(a.tx.Steps) - 1; i >= 0; i-- {
 		if st := a.tx.Steps[i]; st.Rule != nil && !st.Shadow && st.Hook != Rcpt && st.Verdict.Decided() {

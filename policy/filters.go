@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,7 +55,10 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 				zap.String(KeyStage, ev.Hook.String()), zap.Error(err))
 			v = Verdict{Action: Tempfail, Reply: replyPolicyError, Reason: c.Name() + ": " + err.Error(), Failed: true}
 		}
-		if s.Tx != nil && ev.Hook == Message {
+		if s.Tx != nil && ev.Hook == Message && !slices.Contains(s.Tx.Skip, c.Name()) {
+			if err == nil && v.Failed { // the filter has made its on_error of it
+				err = errors.New(v.Reason)
+			}
 			s.Tx.Filters = append(s.Tx.Filters, FilterResult{Name: c.Name(), Verdict: v, Err: err})
 		}
 		if v.Decided() {
