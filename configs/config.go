@@ -124,7 +124,8 @@ type Policy struct {
 	Scripts string `toml:"scripts" path:"true"`
 
 	// AllowEmpty lets moongate run without any rule. Otherwise a start
-	// without rules and a reload to none are refused.
+	// without rules and a reload to none are refused, and any script that is
+	// an empty file.
 	AllowEmpty bool `toml:"allow_empty"`
 
 	// SoftBounce turns every 5xx of ours (not the upstream's) into a 4xx; the

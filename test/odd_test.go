@@ -21,7 +21,7 @@ var oddFiles = []struct {
 	says string
 }{
 	{"truncated", func(path string) error { return os.WriteFile(path, saying(1)[:20], 0o644) }, "10-policy.lua:1"},
-	{"emptied", func(path string) error { return os.WriteFile(path, nil, 0o644) }, "scripts"},
+	{"emptied", func(path string) error { return os.WriteFile(path, nil, 0o644) }, "10-policy.lua:1:1"},
 	{"zeroes", func(path string) error { return os.WriteFile(path, make([]byte, 4096), 0o644) }, "10-policy.lua"},
 	{"a FIFO", func(path string) error { return syscall.Mkfifo(path, 0o644) }, "10-policy.lua"},
 	{"a directory", func(path string) error { return os.Mkdir(path, 0o755) }, "10-policy.lua"},

@@ -30,7 +30,8 @@ var breakages = []struct{ text, at string }{
 	{"on.rctp(function(msg) end)\n", "10-policy.lua:1"},
 	{"\non.rcpt(function(msg, rcpt)\n  if then\n", "10-policy.lua:3"},
 	{"local x = 1\nwhile true do x = x + 1 end\n", "10-policy.lua:2"},
-	{"", "scripts"}, // a directory without rules is never taken by accident
+	{"", "10-policy.lua:1"},
+	{"-- nothing\n", "scripts"}, // a directory without rules is never taken by accident
 	{"on.mail(function(msg)\n  reject('lost')\nend)\n", "10-policy.lua:2"},
 }
 

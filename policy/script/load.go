@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"runtime"
@@ -155,6 +156,9 @@ func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
 			p.Tests = append(p.Tests, f)
 		case f.Err != nil && (module || IsPolicy(f.Name)):
 			problems = append(problems, lua.Problem{File: f.Name, Text: f.Err.Error()})
+		case (module || IsPolicy(f.Name)) && !p.opts.AllowEmpty && isEmpty(f.Data):
+			problems = append(problems, lua.Problem{File: f.Name, Line: 1, Col: 1,
+				Text: "the file is empty, and its rules would be lost: remove it, or leave a comment in it, if that is meant"})
 		case module || IsPolicy(f.Name):
 			sources = append(sources, &source{file: f, module: module})
 		}
@@ -182,6 +186,13 @@ func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
 	}
 	sortProblems(problems)
 	return problems
+}
+
+// isEmpty reports whether a file says nothing, not even in a comment: somebody
+// truncated it, or a disk was full. The rules of the other files may well let
+// everything pass that its rules refused.
+func isEmpty(data []byte) bool {
+	return len(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))) == 0
 }
 
 // compile does one file. A panic would be ours, and refuses the file.

@@ -113,6 +113,9 @@ func TestProblems(t *testing.T) {
 		{"endless", "while true do end", `10-test.lua:1:1: script `},
 		{"memory bomb", "local s = string.rep('x', 1e13)", `10-test.lua:1:1: script used up its memory budget`},
 		{"nothing", "-- nothing", `policy: there is no rule: without one everything would pass (allow_empty = true, if that is meant)`},
+		{"emptied file beside another", "-- 10-a.lua --\non.mail(function() end)\n-- 20-b.lua --\n\ufeff \t\n", `20-b.lua:1:1: the file is empty, and its rules would be lost: remove it, or leave a comment in it, if that is meant`},
+		{"emptied module", "-- 10-a.lua --\non.mail(function() end)\n-- lib/m.lua --\n", `lib/m.lua:1:1: the file is empty`},
+		{"file with a comment beside another", "-- 10-a.lua --\non.mail(function() end)\n-- 20-b.lua --\n-- later\n", ``},
 		{"counting closure", "local function counter() local n = 0 return function() n = n + 1 return n end end\nlocal c = counter()\non.mail(function() return c() > 1 and accept() or nil end)", `this function changes 'n', which was made while loading and serves every connection`},
 		{"two mistakes in two files", "-- 10-a.lua --\non.rctp(function() end)\nlocal x = 1 + nil\n-- 20-b.lua --\nlocal l = list('x.txt')\n-- lib/m.lua --\nreturn foo",
 			"10-a.lua:1:4: 'on' has no field 'rctp' (did you mean 'rcpt'?)\n10-a.lua:2:1: this is nil and cannot be calculated with\nlib/m.lua:1:8: unknown name 'foo'"},
@@ -321,6 +324,9 @@ func TestUnreadable(t *testing.T) {
 	}
 	if p, ps := Load(watch.Snapshot{Dir: "d"}, Options{AllowEmpty: true}); p == nil {
 		t.Errorf("an empty directory that may be empty: %s", problemLines(ps))
+	}
+	if p, ps := Load(snapshot("-- 10-a.lua --\n-- 20-b.lua --\non.mail(function() end)\n"), Options{AllowEmpty: true}); p == nil {
+		t.Errorf("an empty file that may be empty: %s", problemLines(ps))
 	}
 }
 
