@@ -59,7 +59,7 @@ func TestPostfixKnowsTheClient(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			withHosts(t, hosts)
 			mta, p := d.start(t, postfix.Options{Main: map[string]string{
-				"smtpd_peername_lookup": "yes", "inet_protocols": "all",
+				"smtpd_peername_lookup": "yes",
 			}}, setup{listen: "[::]:0"})
 			addr6 := "[::1]" + p.Addr[strings.LastIndex(p.Addr, ":"):]
 			for i, from := range []struct{ addr, dial, name, helo string }{
@@ -101,6 +101,24 @@ func TestPostfixKnowsTheClient(t *testing.T) {
 				t.Error("something was refused")
 			}
 		})
+	}
+}
+
+// TestIPv6Client: our door has IPv6 where Postfix has it switched off; its mail passes, and is logged.
+func TestIPv6Client(t *testing.T) {
+	if outside(t) {
+		return
+	}
+	mta, addrs := startAll(t, postfix.Options{Main: map[string]string{"inet_protocols": "ipv4"}})
+	for _, d := range shippedFronts {
+		p := setup{listen: "[::]:0"}.start(t, d.identity, addrs[d.listener])
+		c := client.Dial(t, "[::1]"+p.Addr[strings.LastIndex(p.Addr, ":"):], "2001:db8::1").Greet("client.example.com")
+		if r := c.Send("a@example.com", "b@example.org", letter("six")); !strings.HasPrefix(r, "250") {
+			t.Errorf("%s: %q", d, r)
+		} else {
+			mta.WaitLog(r[strings.LastIndex(r, " ")+1:] + `: .*client=unknown\[2001:db8::1\]`)
+		}
+		c.Must("221", "QUIT")
 	}
 }
 
