@@ -120,7 +120,7 @@ A rule is ` + "`on.<stage>(function)`, `on.<stage>(\"name\", function)` or `on.<
 | ` + "`on_error`" + ` | ` + "`\"tempfail\"`" + ` (the default), ` + "`\"accept\"`" + `: go on and mark the message, ` + "`\"reject\"`" + ` |
 | ` + "`timeout`" + ` | ` + "`\"500ms\"`" + `, ` + "`\"2s\"`" + `, or seconds |
 | ` + "`mode`" + ` | ` + "`\"enforce\"`" + `, or ` + "`\"shadow\"`" + `: asked and logged, not obeyed |
-| ` + "`at`" + ` | ` + "`\"rcpt\"`" + ` for connect and helo rules: the refusal is given at each RCPT |
+| ` + "`at`" + ` | ` + "`\"rcpt\"`" + ` for connect, helo and mail rules: the refusal is given at each RCPT |
 
 ## Verdicts
 
