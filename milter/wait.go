@@ -28,6 +28,7 @@ func (c *conn) ask(ev *policy.Event) policy.Verdict {
 	defer c.watch.stop()
 	c.env.StageTime = c.stageTime(ev.Hook)
 	v := c.s.Ask(ev)
+	c.env.StageTime = c.stage // log rules have theirs
 	took := time.Since(start)
 	delay := v.Delay + c.owed
 	if c.silent(ev.Hook) {

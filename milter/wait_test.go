@@ -68,6 +68,32 @@ func TestAnswersInTime(t *testing.T) {
 	}
 }
 
+// Log rules have the time of a stage, however little the last one had.
+func TestLogRuleInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(h policy.Hook) *policy.Rule {
+			r := policytest.Rule(h, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+				time.Sleep(time.Until(ev.Deadline))
+				return policy.Verdict{}, nil
+			})
+			r.At, r.Timeout = policy.Rcpt, 18*time.Second
+			return r
+		}
+		var left time.Duration
+		srv, _ := serverOf(slow(policy.Connect), slow(policy.Helo), policytest.Rule(policy.Done, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+			left = time.Until(ev.Deadline)
+			return policy.Verdict{}, nil
+		}))
+		m := pipe(t, srv, all)
+		m.hello()
+		m.c.Close()
+		ended(t, srv)
+		if left < time.Second {
+			t.Errorf("the log rule has %v", left)
+		}
+	})
+}
+
 // pipe is dial over memory, where time can stand still. A packet is taken
 // when the server reads it.
 func pipe(t *testing.T, srv *Server, offer wire.Options) *mta {
