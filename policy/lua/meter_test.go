@@ -86,6 +86,7 @@ func TestEndings(t *testing.T) {
 		{name: "rethrown", src: "local ok, e = pcall(function()\nerror('x')\nend)\nerror(e, 0)", kind: Runtime, want: "t.lua:2: x"},
 		{name: "instructions", src: "\nwhile true do end", kind: Instructions, want: "t.lua:2: script used up its instruction budget"},
 		{name: "instructions in pcall", src: "pcall(function()\nwhile true do end end)", kind: Instructions, want: "t.lua:2: script used up its instruction budget"},
+		{name: "instructions for pcalls of builtins", src: "\nwhile true do pcall(error) end", kind: Instructions, want: "t.lua:2: script used up its instruction budget"},
 		{name: "memory", src: "\n\nreturn ('x'):rep(1e9)", kind: Memory, want: "t.lua:3: script used up its memory budget"},
 		{name: "deadline", src: "while true do end", deadline: time.Now().Add(-time.Second), kind: Deadline, want: "t.lua:1: script ran longer than its time allows"},
 		{name: "cancelled", src: "while true do end", ctx: gone, kind: Cancelled, want: "t.lua:1: script was cancelled"},

@@ -51,7 +51,11 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	if errors.As(err, &api) {
 		obj = api.Object
 	}
+	if s, ok := obj.(glua.LString); ok { // pcall(error, "x"): no line of the script raised it
+		obj = glua.LString(strings.TrimPrefix(string(s), applyName+":1: "))
+	}
 	switch {
+	case m.stop != nil && obj == glua.LString(m.stop.text): // even before enter
 	case !raised && obj == glua.LString(overflowPanic):
 		obj = glua.LString(overflowText)
 	case !raised:
@@ -59,9 +63,6 @@ func protect(L *glua.LState, fn glua.LValue, args []glua.LValue) (ok bool, vals 
 	}
 	if m.stop != nil {
 		L.Error(obj, 0)
-	}
-	if s, ok := obj.(glua.LString); ok { // pcall(error, "x"): no line of the script raised it
-		obj = glua.LString(strings.TrimPrefix(string(s), applyName+":1: "))
 	}
 	return false, []glua.LValue{obj}
 }
