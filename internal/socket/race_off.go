@@ -2,5 +2,5 @@
 
 package socket
 
-func released() {}
+func released()        {}
 func acquired(uintptr) {}
