@@ -9,7 +9,7 @@ import (
 
 // otherFiles are descriptors for what is neither a client nor an upstream:
 // listeners, spooled messages, filters, lookups, files that are read anew.
-const otherFiles = 100
+const otherFiles = 32
 
 // connections is how many sessions the SMTP door takes: limits.connections, or
 // as many as there are descriptors for. Else clients that only wait would take
