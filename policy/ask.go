@@ -229,7 +229,7 @@ func (s *Session) eval(e Evaluator, ev *Event) (err error) {
 		}
 	}()
 	s.now, err = e.Eval(s.Ctx, s, ev)
-	if err == nil && s.Ctx.Err() != nil {
+	if s.Ctx.Err() != nil {
 		err = errGone
 	}
 	return err
@@ -272,6 +272,9 @@ func (s *Session) legal(h Hook, v *Verdict) error {
 // failed is what a rule's error comes to: its on_error. The peer hears nothing
 // of the reason. A shadow rule's failure is logged and counted, no more.
 func (s *Session) failed(r *Rule, h Hook, err error) Verdict {
+	if err == errGone {
+		return s.stopped(r, h)
+	}
 	s.Env.Metrics.ruleFailed(r)
 	s.log.Warn("rule failed", zap.String(KeySession, s.ID), zap.String(KeyID, s.CurrentID()),
 		zap.String(KeyStage, h.String()), zap.String(KeyRule, r.String()),
@@ -290,6 +293,16 @@ func (s *Session) failed(r *Rule, h Hook, err error) Verdict {
 		v.Action, v.Reply = Tempfail, replyPolicyError
 	}
 	s.errors++
+	return v
+}
+
+// stopped is what a rule comes to whose client went away: nobody hears it, the
+// message goes nowhere, and the rule has done nothing wrong.
+func (s *Session) stopped(r *Rule, h Hook) Verdict {
+	v := Verdict{Failed: true, Reason: errGone.Error(), Rule: r}
+	if h != Done && !r.Shadow {
+		v.Action, v.Reply = Tempfail, replyPolicyError
+	}
 	return v
 }
 

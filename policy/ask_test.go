@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -102,6 +103,27 @@ func TestFailingRuleIsItsOnError(t *testing.T) {
 				t.Errorf("the message does not say that it passed unchecked: %v", s.Tx.Edits)
 			}
 		})
+	}
+}
+
+// A rule that was stopped because its client went away has not failed: no line,
+// no count, whatever its on_error; the message goes nowhere.
+func TestClientGone(t *testing.T) {
+	for _, on := range []policy.Action{policy.Tempfail, policy.Accept} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := pt.Rule(policy.Mail, func(*policy.Session, *policy.Event) (policy.Verdict, error) {
+			cancel()
+			return policy.Verdict{}, errors.New("script was cancelled")
+		})
+		r.OnError = on
+		env, logs := pt.Env(policy.SMTP, r)
+		s := env.NewSession(ctx, policy.Facts{ID: "S"})
+		if v := begin(t, s, "a@b.example"); v.Action != policy.Tempfail || !v.Failed {
+			t.Errorf("on_error %v: %v", on, v)
+		}
+		if n := logs.FilterMessage("rule failed").Len(); n != 0 {
+			t.Errorf("on_error %v: a line says that the rule failed", on)
+		}
 	}
 }
 

@@ -51,8 +51,10 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 			v = s.now
 		}
 		if err != nil {
-			s.log.Warn("filter failed", zap.String(KeyID, s.CurrentID()), zap.String(KeyFilter, c.Name()),
-				zap.String(KeyStage, ev.Hook.String()), zap.Error(err))
+			if err != errGone {
+				s.log.Warn("filter failed", zap.String(KeyID, s.CurrentID()), zap.String(KeyFilter, c.Name()),
+					zap.String(KeyStage, ev.Hook.String()), zap.Error(err))
+			}
 			v = Verdict{Action: Tempfail, Reply: replyPolicyError, Reason: c.Name() + ": " + err.Error(), Failed: true}
 		}
 		if s.Tx != nil && ev.Hook == Message && !slices.Contains(s.Tx.Skip, c.Name()) {
