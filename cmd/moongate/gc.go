@@ -28,8 +28,19 @@ func pace() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(percent(0, 0))
-	afterCollection(func() { debug.SetGCPercent(percent(sample("/gc/heap/live:bytes"), sample("/gc/scan/stack:bytes"))) })
+	set := func(live, stacks uint64) {
+		debug.SetMemoryLimit(int64(ceiling(live, stacks)))
+		debug.SetGCPercent(percent(live, stacks))
+	}
+	set(0, 0)
+	afterCollection(func() { set(sample("/gc/heap/live:bytes"), sample("/gc/scan/stack:bytes")) })
+}
+
+// ceiling is what the process may grow to before the pace is set again. Between a
+// collection and that, the last pace counts: a heap that was small and is not
+// any more would grow to the sixteenfold.
+func ceiling(live, stacks uint64) uint64 {
+	return max(3*easyHeap, 2*(live+stacks)+easyHeap)
 }
 
 // shrink collects, and gives what is free back to the system, while the stacks

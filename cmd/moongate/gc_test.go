@@ -20,6 +20,18 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// What may be there before the pace is set again is more than the pace itself
+// wants, and no multiple of it.
+func TestCeiling(t *testing.T) {
+	for _, mb := range []uint64{0, 4, 30, 60, 64, 100, 1 << 10} {
+		live := mb << 20
+		goal := live + live*uint64(percent(live, 0))/100
+		if got := ceiling(live, 0); got < goal+easyHeap/2 || got > 3*max(live, easyHeap) {
+			t.Errorf("%d MB live: %d MB, the pace wants %d", mb, got>>20, goal>>20)
+		}
+	}
+}
+
 func TestAfterCollection(t *testing.T) {
 	called := make(chan struct{}, 1)
 	afterCollection(func() { // to the end of this process: it must never block
