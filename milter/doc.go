@@ -12,7 +12,8 @@
 // We never say ACCEPT before the end of a message: it would end the MTA's
 // questions for the whole of it, and with them limits, log rules and the audit
 // line. What no rule needs is negotiated away instead (negotiate.go): commands
-// that need no answer cost the MTA one write and no wait.
+// that need no answer cost the MTA one write and no wait. What they take comes
+// off the MTA's next wait (wait.go).
 //
 // What the peer sends is hostile until proven otherwise: a frame that makes no
 // sense ends that connection, a panic too, and the MTA's milter_default_action
@@ -21,7 +22,8 @@
 // # Their filters for our door: Filter
 //
 // Filter is a policy.Filter over go-milter's ClientSession: rspamd, opendkim,
-// clamav-milter and the rest are asked as an MTA would ask them (client.go).
+// clamav-milter and the rest are asked as an MTA would ask them
+// (conversation.go, over the connection of transport.go).
 // The library is used behind an adapter that closes each of its traps; every
 // one has a comment at its line and a test.
 //

@@ -10,9 +10,8 @@ import (
 
 // A milter shares its machine with an MTA that does most of the work. With more
 // than one processor Go wakes a second thread for each packet that arrives, to
-// look for work that is not there: a third of what such a milter uses. So while
-// it is not busy it uses one; all are there within a tenth of a second of the
-// first need.
+// look for work that is not there. So while it is not busy it uses one; all are
+// there within a tenth of a second of the first need.
 const (
 	rushShare  = 60 // per cent of one processor, from which on all are used
 	rushQueue  = 8  // goroutines that could run and do not, the same
@@ -44,8 +43,8 @@ func (s *shift) after(interval, used time.Duration, runnable uint64) bool {
 }
 
 // roster sets how many processors a moongate uses that is a milter and nothing
-// else, until ctx ends. GOMAXPROCS in the
-// environment means that the operator does.
+// else, until ctx ends. GOMAXPROCS in the environment means that the operator
+// does.
 func roster(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return

@@ -9,6 +9,6 @@
 // took a quarter of the processor time of a busy milter. Waiting is left to the
 // runtime's poller, as ever: deadlines, Close and all errors are those of net.
 //
-// No other room makes a system call on a socket (seam: below proxy and milter,
-// imports none of ours). Linux only, as the options it needs are.
+// No other room makes system calls of its own on a connection; what opens and
+// closes one stays with net (seam: below proxy and milter, imports none of ours). Linux only, as the options it needs are.
 package socket
