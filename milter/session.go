@@ -21,7 +21,7 @@ func (c *conn) connect(cmd wire.Connect) error {
 	c.s = c.env.NewSession(c.ctx, c.facts(cmd))
 	// Postfix plays the client for what pickup takes (non_smtpd_milters), and
 	// has no port for it.
-	c.submits = c.s.Remote.IsValid() && c.s.Remote.Addr().IsLoopback() && cmd.Port == 0 && strings.HasPrefix(c.macros.get("v"), "Postfix")
+	c.submits = c.s.Remote.IsValid() && c.s.Remote.Addr().IsLoopback() && cmd.Port == 0 && c.isPostfix()
 	ev := policy.Event{Hook: policy.Connect}
 	return c.answer(&ev, "CONNECT", c.ask(&ev))
 }
@@ -71,12 +71,24 @@ func (c *conn) helo(cmd wire.Helo) error {
 	c.s.Helo = cmd.Name
 	c.s.Proto = "SMTP"
 	if v := c.macros.get("tls_version"); v != "" && c.s.TLS == nil {
-		c.s.TLS = &policy.TLS{Version: v, Cipher: c.macros.get("cipher"), Peer: c.macros.get("cert_subject")}
+		c.s.TLS = &policy.TLS{Version: v, Cipher: c.macros.get("cipher"), Peer: c.verified()}
 		c.s.Tell(&policy.Event{Hook: policy.StartTLS})
 	}
 	ev := policy.Event{Hook: policy.Helo}
 	return c.answer(&ev, "HELO", c.ask(&ev))
 }
+
+// verified is the subject of a client certificate that the MTA trusts. Postfix
+// names no other; Sendmail names what was presented, and says in {verify} what
+// it thinks of it.
+func (c *conn) verified() string {
+	if v := c.macros.get("verify"); v == "OK" || v == "" && c.isPostfix() {
+		return c.macros.get("cert_subject")
+	}
+	return ""
+}
+
+func (c *conn) isPostfix() bool { return strings.HasPrefix(c.macros.get("v"), "Postfix") }
 
 func (c *conn) unknown(cmd wire.Unknown) error {
 	ev := policy.Event{Hook: policy.Unknown, Line: []byte(cmd.Line)}
