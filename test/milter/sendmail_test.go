@@ -45,7 +45,7 @@ FEATURE(accept_unqualified_senders)
 FEATURE(promiscuous_relay)
 FEATURE(no_default_msa)
 DAEMON_OPTIONS(§Name=MTA, Addr=127.0.0.1, Port=@PORT@')
-INPUT_MAIL_FILTER(§moongate', §S=inet:@MILTER@@127.0.0.1, F=T, T=C:30s;S:30s;R:30s;E:60s')
+@FILTER@
 MAILER(smtp)
 `
 
@@ -70,7 +70,8 @@ func sendmail(t *testing.T, filter, relay string) string {
 	dir := t.TempDir()
 	addr := postfix.FreeAddr(t)
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
-	mc := strings.NewReplacer("@ROOT@", root, "@DIR@", dir, "@RELAY@", port(relay), "@PORT@", port(addr), "@MILTER@", port(filter), "§", "`").Replace(sendmailMC)
+	line := strings.Replace(documented(t), "7357", port(filter), 1)
+	mc := strings.NewReplacer("@FILTER@", line, "@ROOT@", root, "@DIR@", dir, "@RELAY@", port(relay), "@PORT@", port(addr), "§", "`").Replace(sendmailMC)
 	if err := os.Mkdir(dir+"/q", 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +126,22 @@ func sendmail(t *testing.T, filter, relay string) string {
 			t.Fatal("Sendmail does not listen")
 		}
 	}
+}
+
+// documented is the line for sendmail.mc that the documentation advises.
+func documented(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/sendmail.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(page)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "INPUT_MAIL_FILTER(") {
+			return line
+		}
+	}
+	t.Fatal("docs/sendmail.md has no line for sendmail.mc")
+	return ""
 }
 
 // Sendmail, the other MTA, says nothing between two messages, has its own
