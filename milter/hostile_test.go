@@ -50,8 +50,8 @@ func TestMalformedAddress(t *testing.T) {
 	}
 }
 
-// Where no answer is waited for, the refusal of an address comes with the next
-// answer or at the end; a program that submits hears it at the end.
+// Where no answer is waited for, the refusal of a sender comes with the answer
+// to RCPT; a program that submits hears of any address at the end.
 func TestMalformedAddressUnheard(t *testing.T) {
 	const sender, recipient = "y 501 5.1.7 Bad sender address syntax (once)", "y 501 5.1.3 Bad recipient address syntax (once)"
 	begin := func(rules ...*policy.Rule) *mta {
@@ -77,13 +77,16 @@ func TestMalformedAddressUnheard(t *testing.T) {
 	m.want("c", wire.Rcpt{To: "<b@example.net>"})
 	end(m, "a")
 
-	m = begin()
-	m.send(wire.Mail{From: "<a@b@example.net>"})
-	m.send(wire.Rcpt{To: "<b@example.net>"})
-	end(m, sender)
-	m.send(wire.Mail{From: "<a@example.net>"})
-	m.send(wire.Rcpt{To: "<a b@example.net>"})
-	end(m, recipient)
+	// Nobody asks about recipients, and yet one that is malformed is refused, and
+	// refused alone.
+	for _, rules := range [][]*policy.Rule{nil, {policytest.Always(policy.Message, policy.Verdict{})}} {
+		m = begin(rules...)
+		m.want("c", wire.Mail{From: "<a@example.net>"})
+		m.want(recipient, wire.Rcpt{To: "<a b@example.net>"})
+		m.want(recipient, wire.Rcpt{To: "<jürgen@example.net>"})
+		m.want("c", wire.Rcpt{To: "<b@example.net>"})
+		end(m, "a")
+	}
 
 	// Postfix calls a refusal of RCPT a configuration error here, and the mail is
 	// stuck.

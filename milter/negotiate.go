@@ -2,6 +2,7 @@ package milter
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/emersion/go-milter"
 
@@ -21,12 +22,14 @@ var symbols = []wire.Symbols{
 }
 
 // noReply pairs each asked hook with the option by which the MTA goes on
-// without waiting for our answer.
+// without waiting for our answer. RCPT is always answered, whether a rule is
+// asked or not: an address that the grammar refuses is refused alone, as at the
+// SMTP door, and there is no other moment for it. A sender is the whole
+// message's, so his refusal can be the answer to the first RCPT.
 var noReply = map[policy.Hook]milter.OptProtocol{
 	policy.Connect: milter.OptNoConnReply,
 	policy.Helo:    milter.OptNoHeloReply,
 	policy.Mail:    milter.OptNoMailReply,
-	policy.Rcpt:    milter.OptNoRcptReply,
 	policy.Data:    milter.OptNoDataReply,
 	policy.Headers: milter.OptNoEOHReply,
 	policy.Unknown: milter.OptNoUnknownReply,
@@ -45,7 +48,7 @@ func spared(r *policy.Rules, filters bool) milter.OptProtocol {
 	if filters {
 		return p
 	}
-	for _, h := range []policy.Hook{policy.Connect, policy.Helo, policy.Mail, policy.Rcpt, policy.Data, policy.Headers, policy.Unknown} {
+	for _, h := range []policy.Hook{policy.Connect, policy.Helo, policy.Mail, policy.Data, policy.Headers, policy.Unknown} {
 		if !answersAt(r, h) {
 			p |= noReply[h]
 		}
@@ -62,21 +65,10 @@ func spared(r *policy.Rules, filters bool) milter.OptProtocol {
 	return p
 }
 
-// answersAt reports whether some rule's verdict is given at h: its own, or that
-// of an earlier rule with at = "rcpt". Nobody hears a shadow rule.
+// answersAt reports whether the verdict of some rule of h is given at h, and not
+// at RCPT. Nobody hears a shadow rule.
 func answersAt(r *policy.Rules, h policy.Hook) bool {
-	at := []policy.Hook{h}
-	if h == policy.Rcpt {
-		at = []policy.Hook{policy.Connect, policy.Helo, policy.Mail, policy.Rcpt}
-	}
-	for _, asked := range at {
-		for _, rule := range r.At(asked) {
-			if rule.At == h && !rule.Shadow {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.At(h), func(rule *policy.Rule) bool { return rule.At == h && !rule.Shadow })
 }
 
 // meet makes our answer to the MTA's offer: the version no higher than either

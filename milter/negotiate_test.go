@@ -26,7 +26,7 @@ func TestNegotiation(t *testing.T) {
 	}{
 		{"v6, no rules", all, nil, 6, 0x1ff, nothing},
 		{"v6, message", all, []*policy.Rule{policytest.Always(policy.Message, policy.Verdict{})}, 6, 0x1ff, nothing &^ milter.OptNoBody},
-		{"v6, rcpt", all, []*policy.Rule{policytest.Always(policy.Rcpt, policy.Verdict{})}, 6, 0x1ff, nothing &^ milter.OptNoRcptReply},
+		{"v6, rcpt", all, []*policy.Rule{policytest.Always(policy.Rcpt, policy.Verdict{})}, 6, 0x1ff, nothing}, // always answered
 		{"v4", wire.Options{Version: 4, Actions: 0x3f, Protocol: 0x3ff}, nil, 4, 0x3f, milter.OptNoBody | milter.OptNoUnknown | milter.OptNoData},
 		{"v2", wire.Options{Version: 2, Actions: 0x3f, Protocol: 0x7f}, nil, 2, 0x3f, milter.OptNoBody},
 		{"v2 with bits of v6", wire.Options{Version: 2, Actions: 0x1ff, Protocol: 0x1fffff}, nil, 2, 0x3f, milter.OptNoBody},
@@ -42,11 +42,14 @@ func TestNegotiation(t *testing.T) {
 			t.Errorf("%s: macro lists %v", tc.name, got.Symbols)
 		}
 	}
+	if nothing&milter.OptNoRcptReply != 0 {
+		t.Error("a recipient cannot be refused alone")
+	}
 	for _, h := range []policy.Hook{policy.Connect, policy.Helo, policy.Mail} {
 		delayed := policytest.Always(h, reject(554, policy.NoStatus, "no"))
 		delayed.At = policy.Rcpt
-		if p := spared(policy.NewRules("x", delayed), false); p != nothing&^milter.OptNoRcptReply {
-			t.Errorf("a %s rule that answers at rcpt: %#x, want all but the answer to rcpt negotiated away", h, p)
+		if p := spared(policy.NewRules("x", delayed), false); p != nothing {
+			t.Errorf("a %s rule that answers at rcpt: %#x, want its own answer negotiated away", h, p)
 		}
 	}
 	shadow := policytest.Always(policy.Data, policytest.Reject("no"))
