@@ -236,11 +236,16 @@ scripts = "scripts"
 	}
 }
 
-// What the milter reads of a header is settled when it starts.
+// What the milter reads of a header, and how many recipients it takes, is
+// settled when it starts.
 func TestNeedsRestartForTheMilter(t *testing.T) {
 	const base = "[milter]\naddress = \"127.0.0.1:7357\"\n[policy]\nallow_empty = true\n"
 	problems := mustParse(t, base).NeedsRestart(mustParse(t, base+"[limits]\nheader = \"2MB\"\n"))
 	if len(problems) != 1 || problems[0].Text != "`limits.header` has changed: this needs a restart" || problems[0].Line != 6 {
+		t.Errorf("got %v", problems)
+	}
+	problems = mustParse(t, base).NeedsRestart(mustParse(t, base+"[limits]\nrecipients = 10\n"))
+	if len(problems) != 1 || problems[0].Text != "`limits.recipients` has changed: this needs a restart" {
 		t.Errorf("got %v", problems)
 	}
 }

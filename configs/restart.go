@@ -20,8 +20,9 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Log.Format == next.Log.Format, "log.format")
 	changed(c.Limits.Memory == next.Limits.Memory, "limits.memory")
 	changed(c.Limits.Spool == next.Limits.Spool, "limits.spool")
-	// The door learns of a new one at each connection, the milter does not.
+	// The door learns of new ones at each connection, the milter does not.
 	changed(c.Milter.Address == "" || c.Limits.Header == next.Limits.Header, "limits.header")
+	changed(c.Milter.Address == "" || c.Limits.Recipients == next.Limits.Recipients, "limits.recipients")
 	return problems
 }
 

@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-milter"
@@ -17,7 +18,13 @@ var order = []milter.Code{
 	milter.CodeRcpt, milter.CodeMail, milter.CodeHelo, milter.CodeConn,
 }
 
-func (m macros) set(code milter.Code, pairs []string) { m[code] = pairs }
+// set notes what was said for a command; what nobody looks for is not kept, nor
+// what a peer that is no MTA says for commands that there are not.
+func (m macros) set(code milter.Code, pairs []string) {
+	if slices.Contains(order, code) {
+		m[code] = pairs
+	}
+}
 
 // get returns the value of a macro; its name is without braces, as Sendmail
 // writes {i} and i alike.

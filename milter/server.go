@@ -26,6 +26,7 @@ type Server struct {
 
 	Pool      *message.Pool // where bodies lie; nil: memory for little, temporary files for the rest
 	MaxHeader int           // octets of a header that is judged; beyond, 552 5.3.4. 0 means 1 MiB
+	MaxRcpts  int           // recipients of a message, refused ones too; beyond, 452 4.5.3. 0 means 1000
 
 	// Stranger reports whether a client that has not logged in is a stranger;
 	// nil: all but loopback are.
@@ -66,6 +67,13 @@ func (s *Server) maxHeader() int {
 		return s.MaxHeader
 	}
 	return 1 << 20
+}
+
+func (s *Server) maxRcpts() int {
+	if s.MaxRcpts > 0 {
+		return s.MaxRcpts
+	}
+	return 1000
 }
 
 func (s *Server) stranger(a netip.Addr) bool {

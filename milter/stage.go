@@ -30,6 +30,8 @@ var (
 	replyNoRoom   = policy.Say(452, policy.Status{4, 3, 1}, "Insufficient system storage")
 	replyHeader   = policy.Say(552, policy.Status{5, 3, 4}, "Message header is too large")
 	replySender   = policy.Say(501, policy.Status{5, 1, 7}, "Bad sender address syntax")
+	replyMany     = policy.Say(452, policy.Status{4, 5, 3}, "Too many recipients")
+	replyTooMany  = policy.Say(554, policy.Status{5, 5, 3}, "Too many recipients") // to a program that submits
 	replyReceiver = policy.Say(501, policy.Status{5, 1, 3}, "Bad recipient address syntax")
 )
 
@@ -82,6 +84,9 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 	if tx == nil {
 		return c.orphan(policy.Rcpt)
 	}
+	if len(tx.Rcpts) >= c.srv.maxRcpts() {
+		return c.tooMany()
+	}
 	to, err := policy.ParsePath(bracketed(cmd.To), false, tx.SMTPUTF8())
 	if err != nil {
 		return c.malformed(policy.Rcpt, "RCPT", replyReceiver, err)
@@ -100,6 +105,22 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 		}
 	}
 	return c.answer(&ev, "RCPT", v)
+}
+
+// tooMany refuses one recipient more than a message may have; the client sends
+// it another time, RFC 5321 4.5.3.1.10.
+func (c *conn) tooMany() error {
+	r := replyMany
+	if c.submits { // as in rcptTo; and it does not come again
+		r = replyTooMany
+	}
+	told := c.s.Refusal(r)
+	c.s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: told, By: policy.ByMoongate, Meant: r.Code})
+	if c.submits {
+		c.mail.trouble = r
+		return c.goOn(policy.Rcpt)
+	}
+	return c.refuse(policy.Rcpt, told)
 }
 
 // malformed refuses an address that the grammar of the SMTP door refuses: what

@@ -74,8 +74,8 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	}
 	h.makeFronts(cfg)
 	h.milter = &milter.Server{
-		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header), Stranger: h.stranger,
-		Metrics: h.filterCounts,
+		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header),
+		MaxRcpts: cfg.Limits.Recipients, Stranger: h.stranger, Metrics: h.filterCounts,
 	}
 	h.admin = admin.New(h.health, h.registry)
 	h.admin.Reload = h.askReload

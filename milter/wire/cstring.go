@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+// maxStrings bounds the strings of one packet. Each costs a header of its own,
+// so a packet of NULs would take sixteen times its size. No MTA comes near: an
+// SMTP command has a few arguments (Sendmail takes 20), a stage a few macros.
+const maxStrings = 1000
+
 // splitStrings cuts data into its C-strings. Every one must end in NUL: a
 // parser that takes what is left for a string is how a peer shifts fields.
 func splitStrings(data []byte) ([]string, error) {
@@ -15,7 +20,11 @@ func splitStrings(data []byte) ([]string, error) {
 	if data[len(data)-1] != 0 {
 		return nil, fmt.Errorf("%w: string without its NUL", ErrMalformed)
 	}
-	out := make([]string, 0, bytes.Count(data, []byte{0}))
+	n := bytes.Count(data, []byte{0})
+	if n > maxStrings {
+		return nil, fmt.Errorf("%w: %d strings", ErrMalformed, n)
+	}
+	out := make([]string, 0, n)
 	for len(data) > 0 {
 		i := bytes.IndexByte(data, 0)
 		out = append(out, string(data[:i]))
