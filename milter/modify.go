@@ -128,29 +128,35 @@ func foldCRLF(s string) string {
 	return b.String()
 }
 
-// envelopeMods says what became of sender and recipients. Removals go first:
-// an MTA removes every recipient of that address, so one that shall stay and
-// is spelled the same is added again.
+// envelopeMods says what became of sender and recipients. To an MTA these are
+// sets of addresses: a removal takes every recipient of that address, and what
+// is added beside its like may come twice, or not at all where the MTA
+// remembers the one that was removed. So an address that was there before and
+// shall be there is not touched, whichever recipient it belongs to by now.
 func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
 	if tx.Out.From.Raw != tx.In.From.Raw {
 		mods = append(mods, wire.Modification{Code: milter.ActChangeFrom, Addr: tx.Out.From.Raw})
 	}
-	gone := make(map[string]bool)
+	live := tx.Recipients()
+	wanted := make(map[string]bool, len(live))
+	for _, r := range live {
+		wanted[r.Out.Raw] = true
+	}
+	done := make(map[string]bool, len(live))
 	for _, r := range tx.Rcpts {
-		if r.Added || r.State == policy.RcptRefused {
+		if r.Added || r.State == policy.RcptRefused || done[r.In.Raw] {
 			continue
 		}
-		if (!r.Live() || r.Out.Raw != r.In.Raw) && !gone[r.In.Raw] {
-			gone[r.In.Raw] = true
+		done[r.In.Raw] = true
+		if !wanted[r.In.Raw] {
 			mods = append(mods, wire.Modification{Code: milter.ActDelRcpt, Addr: r.In.Raw})
 		}
 	}
-	added := make(map[string]bool)
-	for _, r := range tx.Recipients() {
-		if !r.Added && r.Out.Raw == r.In.Raw && !gone[r.In.Raw] || added[r.Out.Raw] {
+	for _, r := range live {
+		if done[r.Out.Raw] {
 			continue
 		}
-		added[r.Out.Raw] = true
+		done[r.Out.Raw] = true
 		m := wire.Modification{Code: milter.ActAddRcpt, Addr: r.Out.Raw}
 		if args := rcptArgs(r); len(args) > 0 {
 			m.Code, m.Args = wire.ActAddRcptArgs, args

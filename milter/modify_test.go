@@ -203,7 +203,29 @@ func TestEnvelopeModifications(t *testing.T) {
 		}, []string{"- <a@example.org>", "2 <z@example.org> NOTIFY=FAILURE ORCPT=rfc822;a@example.org"}},
 		{"one of two spelled alike goes", func(tx *policy.Transaction) {
 			do(t, tx, policy.Edit{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[2]})
-		}, []string{"- <b@example.org>", "+ <b@example.org>"}},
+		}, nil},
+		{"removed and added again", func(tx *policy.Transaction) {
+			do(t, tx, policy.Edit{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[0]})
+			do(t, tx, policy.Edit{Kind: policy.AddRcpt, Path: path("a@example.org")})
+		}, nil},
+		{"swapped", func(tx *policy.Transaction) {
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("b@example.org")})
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: path("a@example.org")})
+		}, nil},
+		{"into one that was refused", func(tx *policy.Transaction) {
+			tx.Rcpts[0].State = policy.RcptRefused
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: path("a@example.org")})
+		}, []string{"+ <a@example.org>"}},
+		{"into one that was dropped", func(tx *policy.Transaction) {
+			tx.Rcpts[0].State = policy.RcptDropped
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: path("a@example.org")})
+			do(t, tx, policy.Edit{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[2]})
+		}, []string{"- <b@example.org>"}},
+		{"two into one", func(tx *policy.Transaction) {
+			for _, r := range tx.Rcpts {
+				do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: r, Path: path("z@example.org")})
+			}
+		}, []string{"- <a@example.org>", "- <b@example.org>", "+ <z@example.org>"}},
 		{"refused and dropped", func(tx *policy.Transaction) {
 			tx.Rcpts[0].State, tx.Rcpts[1].State = policy.RcptRefused, policy.RcptDropped
 			tx.Rcpts[2].State = policy.RcptDropped

@@ -1,6 +1,7 @@
 package milter_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,4 +26,84 @@ func TestOddRecipientFromPostfix(t *testing.T) {
 	}
 	c.Must("250", "MAIL FROM:<jürgen@example.net>") // no rule answers there
 	c.Must("501 5.1.7", "RCPT TO:<b@example.org>")
+}
+
+// What the policy makes of the recipients is what Postfix delivers to, also
+// where it knows an address only once (enable_original_recipient = no): one
+// that is removed and added again would be lost there.
+func TestRecipientEditsThroughPostfix(t *testing.T) {
+	type edit func(t *testing.T, tx *policy.Transaction) []policy.Edit
+	remove := func(i int) edit {
+		return func(_ *testing.T, tx *policy.Transaction) []policy.Edit {
+			return []policy.Edit{{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[i]}}
+		}
+	}
+	replace := func(i int, to string) edit {
+		return func(t *testing.T, tx *policy.Transaction) []policy.Edit {
+			return []policy.Edit{{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[i], Path: policytest.Path(t, to)}}
+		}
+	}
+	add := func(who string) edit {
+		return func(t *testing.T, _ *policy.Transaction) []policy.Edit {
+			return []policy.Edit{{Kind: policy.AddRcpt, Path: policytest.Path(t, who)}}
+		}
+	}
+	for _, original := range []string{"yes", "no"} {
+		p := serve(t)
+		mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, Main: map[string]string{"enable_original_recipient": original}})
+		n := 0
+		for _, tc := range []struct {
+			name  string
+			to    []string
+			edits []edit
+			want  string
+		}{
+			{"one of two alike goes", []string{"x", "x"}, []edit{remove(0)}, "x"},
+			{"removed and added again", []string{"x", "y"}, []edit{remove(0), add("x@example.org")}, "x y"},
+			{"swapped", []string{"x", "y"}, []edit{replace(0, "y@example.org"), replace(1, "x@example.org")}, "x y"},
+			{"into one that was dropped", []string{"x", "drop"}, []edit{replace(0, "drop@example.org")}, "drop"},
+			{"into one that is there", []string{"x", "y"}, []edit{replace(0, "y@example.org")}, "y"},
+			{"another spelling", []string{"X"}, []edit{replace(0, "x@example.org")}, "x"},
+			{"gone", []string{"x", "y"}, []edit{remove(1)}, "x"},
+		} {
+			p.use(policytest.Rule(policy.Rcpt, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+				if ev.Rcpt.In.Local == "drop" {
+					return policy.Verdict{Action: policy.Drop}, nil
+				}
+				return policy.Verdict{}, nil
+			}), policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+				for _, e := range tc.edits {
+					for _, e := range e(t, s.Tx) {
+						if err := s.Tx.Do(e); err != nil {
+							return policy.Verdict{}, err
+						}
+					}
+				}
+				return policy.Verdict{}, nil
+			}))
+			c := client.Dial(t, mta.Addr, "").Greet("one.example")
+			c.Must("250", "MAIL FROM:<a@example.net>")
+			for _, to := range tc.to {
+				c.Must("250", "RCPT TO:<"+to+"@example.org>")
+			}
+			if r := data(c, mail); !strings.HasPrefix(r, "250") {
+				t.Fatalf("%s: %q", tc.name, r)
+			}
+			c.Must("221", "QUIT")
+			mta.Settle()
+			var got []string
+			all := mta.Inside.Messages()
+			for _, m := range all[n:] {
+				for _, r := range m.Rcpts {
+					local, _, _ := strings.Cut(strings.TrimPrefix(r, "<"), "@")
+					got = append(got, local)
+				}
+			}
+			n = len(all)
+			slices.Sort(got)
+			if s := strings.Join(got, " "); s != tc.want {
+				t.Errorf("enable_original_recipient = %s, %s: delivered to %q, want %q", original, tc.name, s, tc.want)
+			}
+		}
+	}
 }
