@@ -139,6 +139,9 @@ func (c *conn) deadline() error {
 	defer c.mu.Unlock()
 	c.busy = c.s != nil && c.s.Tx != nil
 	wait := c.srv.idle()
+	if c.options.Version == 0 {
+		wait = min(wait, c.srv.opening())
+	}
 	if c.draining && !c.busy {
 		wait = linger
 	}
@@ -191,7 +194,16 @@ func (c *conn) command(cmd wire.Command) error {
 			return nil
 		}
 	}
-	if c.s == nil { // an MTA that was told not to send CONNECT: we never do
+	if c.s == nil {
+		switch cmd := cmd.(type) { // as libmilter does
+		case wire.Unknown:
+			return c.goOn(policy.Unknown)
+		case wire.Signal:
+			if cmd.Code == milter.CodeAbort {
+				return nil
+			}
+		}
+		// An MTA that was told not to send CONNECT would be right: we never do.
 		return fmt.Errorf("%w: a command before CONNECT", wire.ErrMalformed)
 	}
 	switch cmd := cmd.(type) {

@@ -33,6 +33,7 @@ type Server struct {
 	Stranger func(netip.Addr) bool
 
 	Idle     time.Duration // an MTA that says nothing is left after it; 0 means 7210 s, as libmilter has it
+	Opening  time.Duration // the same before the negotiation; 0 means 60 s
 	Write    time.Duration // a packet that the MTA does not take; 0 means 60 s
 	Progress time.Duration // between packets that say we still work at end of message; 0 means 4 s: a Sendmail that was told nothing else waits 10 s
 
@@ -59,6 +60,7 @@ func (s *Server) currentEnv() *policy.Env {
 }
 
 func (s *Server) idle() time.Duration     { return orDefault(s.Idle, 7210*time.Second) }
+func (s *Server) opening() time.Duration  { return orDefault(s.Opening, 60*time.Second) }
 func (s *Server) write() time.Duration    { return orDefault(s.Write, 60*time.Second) }
 func (s *Server) progress() time.Duration { return orDefault(s.Progress, 4*time.Second) }
 
