@@ -15,7 +15,7 @@ import (
 var symbols = []wire.Symbols{
 	{Stage: milter.StageConnect, Names: "j v {daemon_name} {daemon_addr} {daemon_port} {if_addr} {client_resolve}"},
 	{Stage: milter.StageHelo, Names: "{tls_version} {cipher} {cert_subject} {verify}"},
-	{Stage: milter.StageMailFrom, Names: "i {auth_authen}"},
+	{Stage: milter.StageMailFrom, Names: "i r {auth_authen}"},
 	{Stage: milter.StageRcptTo, Names: "i"},
 	{Stage: milter.StageData, Names: "i"},
 	{Stage: milter.StageEOM, Names: "i"},

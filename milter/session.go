@@ -69,13 +69,22 @@ func (c *conn) local() netip.AddrPort {
 func (c *conn) helo(cmd wire.Helo) error {
 	c.abort("a new HELO")
 	c.s.Helo = cmd.Name
-	c.s.Proto = "SMTP"
 	if v := c.macros.get("tls_version"); v != "" && c.s.TLS == nil {
 		c.s.TLS = &policy.TLS{Version: v, Cipher: c.macros.get("cipher"), Peer: c.verified()}
 		c.s.Tell(&policy.Event{Hook: policy.StartTLS})
 	}
+	c.s.Proto = c.proto(nil)
 	ev := policy.Event{Hook: policy.Helo}
 	return c.answer(&ev, "HELO", c.ask(&ev))
+}
+
+// proto is ESMTP where something tells that the client said EHLO: extensions
+// that it uses, or Sendmail, which says so at MAIL.
+func (c *conn) proto(args []string) string {
+	if c.s.TLS != nil || c.s.User != "" || len(args) > 0 || strings.HasPrefix(c.macros.get("r"), "ESMTP") {
+		return "ESMTP"
+	}
+	return "SMTP"
 }
 
 // verified is the subject of a client certificate that the MTA trusts. Postfix

@@ -53,7 +53,7 @@ func TestSymbols(t *testing.T) {
 	want := map[milter.Stage]string{
 		milter.StageConnect:  "j v {daemon_name} {daemon_addr} {daemon_port} {if_addr} {client_resolve}",
 		milter.StageHelo:     "{tls_version} {cipher} {cert_subject} {verify}",
-		milter.StageMailFrom: "i {auth_authen}",
+		milter.StageMailFrom: "i r {auth_authen}",
 		milter.StageRcptTo:   "i",
 		milter.StageData:     "i",
 		milter.StageEOM:      "i",

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,7 +160,7 @@ func TestSendmail(t *testing.T) {
 		defer mu.Unlock()
 		line := ev.Hook.String() + " " + s.ClientName() + " " + s.Helo
 		if s.Tx != nil {
-			line += " " + s.Tx.In.From.Raw + " " + strconv.Itoa(len(s.Tx.In.Params))
+			line += " " + s.Proto + " " + s.Tx.In.From.Raw + " " + strconv.Itoa(len(s.Tx.In.Params))
 		}
 		if ev.Rcpt != nil {
 			line += " " + ev.Rcpt.In.Raw
@@ -208,6 +209,7 @@ func TestSendmail(t *testing.T) {
 			t.Fatalf("message: %q", r)
 		}
 	}
+	c.Must("250", "MAIL FROM:<a@example.net>") // nothing of ESMTP in it
 	c.Must("221", "QUIT")
 	for n, m := range mta.Messages(2) {
 		wanted := <-want
@@ -229,9 +231,11 @@ func TestSendmail(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	who := "localhost[127.0.0.1] client.example <a@example.net> 2"
+	who := "localhost[127.0.0.1] client.example ESMTP <a@example.net> 2"
 	one := []string{"mail " + who, "rcpt " + who + " <bad@example.org>", "rcpt " + who + " <drop@example.org>", "rcpt " + who + " <b@example.org>", "data " + who, "headers " + who, "message " + who}
-	if d := cmp.Diff(append(append([]string{"connect localhost[127.0.0.1] ", "helo localhost[127.0.0.1] client.example"}, one...), one...), seen); d != "" {
+	all := slices.Concat([]string{"connect localhost[127.0.0.1] ", "helo localhost[127.0.0.1] client.example"}, one, one,
+		[]string{"mail localhost[127.0.0.1] client.example ESMTP <a@example.net> 0"})
+	if d := cmp.Diff(all, seen); d != "" {
 		t.Errorf("the rules saw (-want +got):\n%s", d)
 	}
 }
