@@ -15,10 +15,11 @@ import (
 func (c *conn) header(cmd wire.Header) error {
 	if c.s.Tx != nil {
 		field := fieldName(cmd.Name) + ":" + c.dialect().decode(cmd.Value) + "\r\n"
-		if len(c.mail.block)+len(field) > c.srv.maxHeader() {
-			c.mail.trouble = replyHeader
-		} else {
+		switch {
+		case len(c.mail.block)+len(field) <= c.srv.maxHeader():
 			c.mail.block = append(c.mail.block, field...)
+		case !c.mail.final.Decided(): // then nobody is asked about it
+			c.mail.trouble = replyHeader
 		}
 	}
 	if c.options.Protocol&milter.OptNoHeaderReply != 0 {

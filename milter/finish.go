@@ -3,6 +3,8 @@ package milter
 import (
 	"errors"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
@@ -30,7 +32,6 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 		c.keepBody(cmd.Chunk)
 	}
 	v := c.judgeHeader()
-	size := c.size()
 	if !v.Decided() && c.mail.trouble.IsZero() && !c.nobody() {
 		if c.options.Protocol&milter.OptNoBody == 0 {
 			if c.mail.spool == nil {
@@ -41,8 +42,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 		}
 		v = c.ask(&policy.Event{Hook: policy.Message})
 	}
-	o := &policy.Outcome{Action: v.Action, Reply: ok, By: source(v), Size: size, Verdict: v, QueuedAs: c.macros.get("i")}
-	tx.Upstream = c.macros.get("j")
+	o := c.outcome(v)
 	switch {
 	case !c.mail.trouble.IsZero():
 		return c.conclude(refusalOf(c.mail.trouble, o))
@@ -52,7 +52,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	case v.Action != policy.Discard && c.nobody() && !tookAway(tx):
 		// We never heard of one to whom it may go: no decision of the policy.
 		return c.conclude(refusalOf(replyNotNow, o))
-	case v.Action != policy.Discard && c.nobody():
+	case v.Action != policy.Discard && c.nobody() && !holdsRemoved(tx, v):
 		o.Action, o.By, o.Cause = policy.Discard, policy.ByPolicy, "no recipient is left"
 	case v.Swallows():
 	default:
@@ -78,6 +78,20 @@ func tookAway(tx *policy.Transaction) bool {
 	})
 }
 
+// holdsRemoved reports whether a verdict keeps a message whose last recipients
+// an edit removed.
+func holdsRemoved(tx *policy.Transaction, v policy.Verdict) bool {
+	return v.Action == policy.Quarantine && slices.ContainsFunc(tx.Rcpts, isRemoved)
+}
+
+func isRemoved(r *policy.Recipient) bool { return r.State == policy.RcptRemoved && !r.Added }
+
+// outcome is what a verdict comes to if nothing else is wrong with the message.
+func (c *conn) outcome(v policy.Verdict) *policy.Outcome {
+	c.s.Tx.Upstream = c.macros.get("j")
+	return &policy.Outcome{Action: v.Action, Reply: ok, By: source(v), Size: c.size(), Verdict: v, QueuedAs: c.macros.get("i")}
+}
+
 // refusalOf turns an outcome into a refusal of moongate's own.
 func refusalOf(r policy.Reply, o *policy.Outcome) *policy.Outcome {
 	o.Action, o.Reply, o.By = policy.Reject, r, policy.ByMoongate
@@ -89,18 +103,19 @@ func refusalOf(r policy.Reply, o *policy.Outcome) *policy.Outcome {
 
 // concludeEarly ends a message at the end of its header.
 func (c *conn) concludeEarly(v policy.Verdict) error {
-	return c.conclude(&policy.Outcome{Action: v.Action, Reply: v.Reply, By: source(v), Size: c.size(), Verdict: v})
+	o := c.outcome(v)
+	o.Reply = v.Reply
+	return c.conclude(o)
 }
 
 // modify queues what is to be changed.
 func (c *conn) modify(o *policy.Outcome) error {
 	mods := modifications(c.s.Tx, c.dialect())
 	if o.Action == policy.Quarantine {
-		reason := o.Verdict.Reason
-		if reason == "" {
-			reason = "held by policy"
+		if c.nobody() {
+			mods = keepRemoved(mods, c.s.Tx)
 		}
-		mods = append(mods, wire.Modification{Code: milter.ActQuarantine, Reason: reason})
+		mods = append(mods, wire.Modification{Code: milter.ActQuarantine, Reason: quarantineReason(o.Verdict.Reason)})
 	}
 	mods, err := permitted(mods, c.options.Actions)
 	if err != nil {
@@ -116,6 +131,34 @@ func (c *conn) modify(o *policy.Outcome) error {
 		}
 	}
 	return nil
+}
+
+// keepRemoved leaves those recipients to a message on hold that an edit removed,
+// where there are no others: an MTA holds no message that is for nobody.
+func keepRemoved(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
+	return slices.DeleteFunc(mods, func(m wire.Modification) bool {
+		return m.Code == milter.ActDelRcpt && slices.ContainsFunc(tx.Rcpts, func(r *policy.Recipient) bool {
+			return isRemoved(r) && r.In.Raw == m.Addr
+		})
+	})
+}
+
+// maxReason bounds a quarantine's reason: it stands in a line of the MTA's log
+// and queue file.
+const maxReason = 500
+
+// quarantineReason is the policy's reason as a packet and a log take it.
+func quarantineReason(s string) string {
+	if s == "" {
+		return "held by policy"
+	}
+	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // conclude gives the final answer and ends the transaction. What the MTA has
