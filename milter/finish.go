@@ -179,11 +179,11 @@ func (c *conn) conclude(o *policy.Outcome) error {
 	default:
 		err = c.act(milter.ActAccept)
 	}
-	if err == nil && (c.ctx.Err() != nil || gone(c.peer)) {
+	if err == nil && c.ctx.Err() != nil {
 		err = errGone
 	}
 	if err == nil {
-		err = c.flush()
+		err = c.tell()
 	}
 	if err != nil {
 		o = &policy.Outcome{By: policy.ByClient, Cause: err.Error(), Size: o.Size, Verdict: o.Verdict}

@@ -69,8 +69,35 @@ func (w *watch) tick() {
 	w.timer.Reset(look)
 }
 
-// gone reports whether the MTA has closed or reset. An MTA never closes half of
-// its connection and waits for an answer, so a half-close counts.
+// tell writes the final answer. It fails if the MTA did not take it: one that
+// has closed its connection answers with a reset, as fast as the network is.
+// One that only writes no more (a test script does) takes it and is silent.
+func (c *conn) tell() error {
+	seen, err := c.peer.Look()
+	if err != nil || seen&socket.Lost != 0 {
+		return errGone
+	}
+	if err := c.flush(); err != nil || seen&socket.Ended == 0 {
+		return err
+	}
+	for end := time.Now().Add(hearing); time.Now().Before(end); {
+		if seen, err := c.peer.Look(); err != nil || seen&socket.Lost != 0 {
+			return errGone
+		}
+		select {
+		case <-c.ctx.Done():
+		case <-time.After(hearing / 50): // nothing tells of a reset but a look or a read
+		}
+	}
+	return nil
+}
+
+// hearing is how long the reset of an MTA that has gone may be under way.
+const hearing = time.Second
+
+// gone reports whether the MTA has closed or reset, while a rule works for it.
+// An MTA does not close half of its connection and wait for minutes, so a
+// half-close counts.
 func gone(peer *socket.Peer) bool {
 	seen, err := peer.Look()
 	return err != nil || seen&(socket.Ended|socket.Lost) != 0
