@@ -29,6 +29,7 @@ type policyServer struct {
 	mu    sync.Mutex
 	rules *policy.Rules
 	addr  string
+	env   *policy.Env // not to be changed once a session has begun
 }
 
 func (p *policyServer) use(rules ...*policy.Rule) {
@@ -42,6 +43,7 @@ func serve(t testing.TB) *policyServer {
 	t.Helper()
 	p := &policyServer{rules: policy.NewRules("test")}
 	env, logs := policytest.Env(policy.Milter)
+	p.env = env
 	env.Engine = policy.EngineFunc(func(*policy.Facts) *policy.Rules { p.mu.Lock(); defer p.mu.Unlock(); return p.rules })
 	srv := &milter.Server{Env: env, Name: "milter"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -224,89 +226,5 @@ func TestEditsThroughPostfix(t *testing.T) {
 				t.Errorf("delivered (-policy +postfix):\n%.3000s", d)
 			}
 		})
-	}
-}
-
-// What a client of Postfix hears for each action at each stage. Where Postfix
-// has its own idea of when a refusal is told, it stands here.
-func TestMatrixThroughPostfix(t *testing.T) {
-	p := serve(t)
-	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
-	refuse := policytest.Reject("refused by rule")
-	later := policytest.Tempfail("try later")
-	say := func(a policy.Action) policy.Verdict { return policy.Verdict{Action: a} }
-	const no, notNow = "550 5.7.1 refused by rule", "451 4.7.1 try later"
-	type heard map[string]string // by command; the rest is positive
-	for _, tc := range []struct {
-		hook    policy.Hook
-		v       policy.Verdict
-		want    heard
-		deliver bool
-	}{
-		{policy.Connect, refuse, heard{"banner": "554 ", "MAIL": no, "WIZ": no}, false},
-		{policy.Connect, later, heard{"MAIL": notNow, "WIZ": notNow}, false},
-		{policy.Helo, refuse, heard{"MAIL": no, "WIZ": no}, false},
-		{policy.Helo, later, heard{"MAIL": notNow, "WIZ": notNow}, false},
-		{policy.Mail, refuse, heard{"MAIL": no}, false},
-		{policy.Mail, later, heard{"MAIL": notNow}, false},
-		{policy.Mail, say(policy.Accept), nil, true},
-		{policy.Mail, say(policy.Bypass), nil, true},
-		{policy.Mail, say(policy.Discard), nil, false},
-		{policy.Mail, say(policy.Quarantine), nil, false},
-		{policy.Rcpt, refuse, heard{"RCPT": no}, false},
-		{policy.Rcpt, later, heard{"RCPT": notNow}, false},
-		{policy.Rcpt, say(policy.Accept), nil, true},
-		{policy.Rcpt, say(policy.Drop), nil, false},
-		{policy.Data, refuse, heard{"DATA": no}, false},
-		{policy.Data, later, heard{"DATA": notNow}, false},
-		{policy.Data, say(policy.Discard), nil, false},
-		{policy.Headers, refuse, heard{".": no}, false},
-		{policy.Headers, later, heard{".": notNow}, false},
-		{policy.Headers, say(policy.Discard), nil, false},
-		{policy.Headers, say(policy.Accept), nil, true},
-		{policy.Message, refuse, heard{".": no}, false},
-		{policy.Message, later, heard{".": notNow}, false},
-		{policy.Message, say(policy.Discard), nil, false},
-		{policy.Message, say(policy.Quarantine), nil, false},
-		{policy.Message, say(policy.Accept), nil, true},
-		{policy.Unknown, refuse, heard{"WIZ": no}, true},
-		{policy.Unknown, later, heard{"WIZ": notNow}, true},
-	} {
-		name := tc.hook.String() + " " + tc.v.Action.String()
-		p.use(policytest.Always(tc.hook, tc.v))
-		held := strings.Count(mta.Log(), "milter triggers HOLD action")
-		before := len(mta.Inside.Messages())
-		c := client.Dial(t, mta.Addr, "")
-		check := func(command, got string) (goOn bool) {
-			want := tc.want[command]
-			if want == "" && command == "WIZ" {
-				want = "500 "
-			}
-			if want == "" && (strings.HasPrefix(got, "2") || strings.HasPrefix(got, "3")) || want != "" && strings.HasPrefix(got, want) {
-				return want == ""
-			}
-			t.Errorf("%s: the client hears %q to %s, want %q", name, got, command, want)
-			return false
-		}
-		check("banner", c.Reply())
-		check("EHLO", c.Say("EHLO one.example"))
-		check("WIZ", c.Say("WIZ"))
-		if check("MAIL", c.Say("MAIL FROM:<a@example.net>")) && check("RCPT", c.Say("RCPT TO:<b@example.org>")) && check("DATA", c.Say("DATA")) {
-			check(".", c.Say(mail+"."))
-		}
-		c.Say("QUIT")
-		if tc.v.Action == policy.Quarantine {
-			mta.WaitLog(fmt.Sprintf("(?s:(milter triggers HOLD action.*){%d})", held+1)) // Postfix logs behind its answer
-			if n := strings.Count(mta.Log(), "milter triggers HOLD action"); n != held+1 {
-				t.Errorf("%s: %d messages on hold, want %d", name, n, held+1)
-			}
-		}
-		want := before
-		if tc.deliver {
-			want++
-		}
-		if got := len(mta.Messages(want)); got != want {
-			t.Errorf("%s: %d messages delivered, want %d", name, got-before, want-before)
-		}
 	}
 }
