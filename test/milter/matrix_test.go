@@ -174,7 +174,7 @@ var unlike = map[string]map[string]string{
 
 // elsewhere are the hooks that this client cannot reach, and why.
 var elsewhere = map[string]string{
-	"smtp auth": "the Postfix behind the door knows no AUTH; the dialogues of proxy have it",
+	"smtp auth": "the door offers no AUTH yet: the rules are checked, and not asked",
 }
 
 // Each action at each hook where a face has it, through that face with a real
