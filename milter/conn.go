@@ -37,6 +37,7 @@ type conn struct {
 	env     policy.Env   // the server's, with an Engine of this connection
 	pin     pin
 	macros  macros
+	said    milter.Code     // what the last macros were for, until they are used
 	s       *policy.Session // nil before CONNECT
 	submits bool            // a program on the MTA's machine submits, there is no SMTP client
 	mail    mail            // the message under way
@@ -182,6 +183,7 @@ func (c *conn) command(cmd wire.Command) error {
 	switch cmd := cmd.(type) {
 	case wire.Macros:
 		c.macros.set(cmd.For, cmd.Pairs)
+		c.said = cmd.For
 		return nil
 	case wire.Connect:
 		return c.connect(cmd)

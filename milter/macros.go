@@ -52,6 +52,16 @@ func (m macros) endMessage() {
 // endSession forgets all.
 func (m macros) endSession() { clear(m) }
 
+// justSaid returns what was said for a command that begins a session or a
+// message: for this one, not for the one before, which may have been refused.
+func (c *conn) justSaid(code milter.Code) []string {
+	if c.said != code {
+		return nil
+	}
+	c.said = 0
+	return c.macros[code]
+}
+
 func bare(name string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(name, "{"), "}")
 }

@@ -15,7 +15,7 @@ import (
 // connect begins a session. A second one on the same connection is a new
 // session: K is not the only way in which an MTA says so.
 func (c *conn) connect(cmd wire.Connect) error {
-	said := c.macros[milter.CodeConn]
+	said := c.justSaid(milter.CodeConn)
 	c.endSession("")
 	c.macros.set(milter.CodeConn, said)
 	c.s = c.env.NewSession(c.ctx, c.facts(cmd))

@@ -57,18 +57,8 @@ func (c *conn) forget() {
 	c.macros.endMessage()
 }
 
-// mailFrom begins a message. What was said for a MAIL that is refused is not
-// said for the next one.
 func (c *conn) mailFrom(cmd wire.Mail) error {
-	err := c.begin(cmd)
-	if c.s.Tx == nil {
-		c.macros.endMessage()
-	}
-	return err
-}
-
-func (c *conn) begin(cmd wire.Mail) error {
-	said := c.macros[milter.CodeMail]
+	said := c.justSaid(milter.CodeMail)
 	c.abort("a new MAIL") // Sendmail says nothing between two messages
 	c.macros.set(milter.CodeMail, said)
 	c.s.User = c.macros.get("auth_authen")
