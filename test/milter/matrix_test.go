@@ -98,9 +98,8 @@ func smtpDoor(t *testing.T) *door {
 // milterDoor is a Postfix that asks the milter server.
 func milterDoor(t *testing.T) *door {
 	t.Helper()
-	p := serve(t)
 	seen := newRecorder()
-	p.env.Recorder = seen
+	p := serve(t, func(e *policy.Env) { e.Recorder = seen })
 	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}})
 	return &door{face: policy.Milter, addr: mta.Addr, mta: mta, use: p.use, seen: seen}
 }

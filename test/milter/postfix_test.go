@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
@@ -29,7 +30,7 @@ type policyServer struct {
 	mu    sync.Mutex
 	rules *policy.Rules
 	addr  string
-	env   *policy.Env // not to be changed once a session has begun
+	logs  *observer.ObservedLogs
 }
 
 func (p *policyServer) use(rules ...*policy.Rule) {
@@ -38,12 +39,15 @@ func (p *policyServer) use(rules ...*policy.Rule) {
 	p.rules = policy.NewRules("test", rules...)
 }
 
-// serve runs a server until the test ends.
-func serve(t testing.TB) *policyServer {
+// serve runs a server until the test ends, with changes to its Env.
+func serve(t testing.TB, changes ...func(*policy.Env)) *policyServer {
 	t.Helper()
 	p := &policyServer{rules: policy.NewRules("test")}
 	env, logs := policytest.Env(policy.Milter)
-	p.env = env
+	p.logs = logs
+	for _, change := range changes {
+		change(env)
+	}
 	env.Engine = policy.EngineFunc(func(*policy.Facts) *policy.Rules { p.mu.Lock(); defer p.mu.Unlock(); return p.rules })
 	srv := &milter.Server{Env: env, Name: "milter"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
