@@ -140,9 +140,19 @@ func decodeOptions(data []byte) (Options, error) {
 	return o, nil
 }
 
+// maxEnvelope bounds MAIL and RCPT, which are kept until the message ends: an
+// MTA takes lines of 2048 octets. maxMacros bounds what is said for one stage.
+const (
+	maxEnvelope = 16 << 10
+	maxMacros   = 64 << 10
+)
+
 func decodeMacros(data []byte) (Macros, error) {
 	if len(data) == 0 {
 		return Macros{}, fmt.Errorf("%w: macros without a command", ErrMalformed)
+	}
+	if len(data) > maxMacros {
+		return Macros{}, fmt.Errorf("%w: macros of %d octets", ErrMalformed, len(data))
 	}
 	pairs, err := splitStrings(data[1:])
 	if err == nil && len(pairs)%2 != 0 {
@@ -177,6 +187,9 @@ func decodeConnect(data []byte) (Connect, error) {
 }
 
 func decodeEnvelope(data []byte) (string, []string, error) {
+	if len(data) > maxEnvelope {
+		return "", nil, fmt.Errorf("%w: address of %d octets", ErrMalformed, len(data))
+	}
 	ss, err := splitStrings(data)
 	if err != nil {
 		return "", nil, err
