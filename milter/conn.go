@@ -79,7 +79,7 @@ func (c *conn) serve() {
 			cause = "panic"
 		}
 		c.watch.stop()
-		c.nc.Close()
+		socket.Part(c.nc)
 		c.end(cause)
 		c.cancel()
 	}()

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/message"
 )
@@ -96,6 +97,7 @@ func orDefault(d, def time.Duration) time.Duration {
 // ErrServerClosed. An Accept that fails for want of descriptors or memory is
 // tried again: a listener never ends because of its clients.
 func (s *Server) Serve(l net.Listener) error {
+	l = socket.Listen(l)
 	if !s.listen(l) {
 		l.Close()
 		return ErrServerClosed

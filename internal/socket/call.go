@@ -66,3 +66,14 @@ func quickAck(fd uintptr) {
 	on := int32(1)
 	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
 }
+
+// noDelay turns Nagle's algorithm off.
+func noDelay(fd int) {
+	on := int32(1)
+	syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+}
+
+func shutdown(fd uintptr, how uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(unix.SYS_SHUTDOWN, fd, how, 0)
+	return errno
+}

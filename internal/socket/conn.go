@@ -16,6 +16,7 @@ import (
 type Conn struct {
 	net.Conn
 	raw         syscall.RawConn
+	tcp         bool
 	read, write transfer
 }
 
@@ -32,16 +33,19 @@ type transfer struct {
 
 // New makes a Conn of a socket and returns any other connection as it is.
 func New(c net.Conn) net.Conn {
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
+	_, tcp := c.(*net.TCPConn)
+	if _, local := c.(*net.UnixConn); !tcp && !local {
 		return c
 	}
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return c
 	}
-	s := &Conn{Conn: c, raw: raw}
+	return open(c, raw, tcp)
+}
+
+func open(c net.Conn, raw syscall.RawConn, tcp bool) *Conn {
+	s := &Conn{Conn: c, raw: raw, tcp: tcp}
 	s.read.call, s.write.call = s.read.recv, s.write.send
 	return s
 }
@@ -119,11 +123,23 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
 // failed gives an error the form that net gives it.
 func (c *Conn) failed(op string, err error) error {
 	var raw *net.OpError
-	if errors.As(err, &raw) {
+	switch errno, ok := err.(syscall.Errno); {
+	case ok:
+		err = os.NewSyscallError(op, errno)
+	case errors.As(err, &raw):
 		err = raw.Err
-	} else {
-		err = os.NewSyscallError(op, err)
+	default:
+		err = waiting(err)
 	}
 	local := c.LocalAddr()
 	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: c.RemoteAddr(), Err: err}
+}
+
+// waiting gives an error of the poller, which an accepted socket has as it is,
+// the form that net gives it.
+func waiting(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return os.ErrDeadlineExceeded
+	}
+	return net.ErrClosed
 }

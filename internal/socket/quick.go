@@ -18,9 +18,8 @@ type Quick struct {
 
 // NewQuick makes a Quick of a TCP connection, and of any other what New does.
 func NewQuick(c net.Conn) net.Conn {
-	_, tcp := c.(*net.TCPConn)
 	c = New(c)
-	if s, ok := c.(*Conn); ok && tcp {
+	if s, ok := c.(*Conn); ok && s.tcp {
 		return &Quick{Conn: s}
 	}
 	return c

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,9 +20,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second
 
-// pair is a connection of this kind: ours as the rooms see it, and the peer's.
-func pair(t testing.TB, network string) (*Conn, net.Conn) {
+// listen opens a socket of this kind: "tcp", "unix", or one of them with
+// " listener", whose connections a Listener accepts.
+func listen(t testing.TB, kind string) net.Listener {
 	t.Helper()
+	network, _, own := strings.Cut(kind, " ")
 	address := "127.0.0.1:0"
 	if network == "unix" {
 		address = t.TempDir() + "/s"
@@ -30,8 +33,19 @@ func pair(t testing.TB, network string) (*Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if own {
+		l = Listen(l)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// pair is a connection of this kind: ours as the rooms see it, and the peer's.
+func pair(t testing.TB, kind string) (*Conn, net.Conn) {
+	t.Helper()
+	l := listen(t, kind)
 	defer l.Close()
-	theirs, err := net.Dial(network, l.Addr().String())
+	theirs, err := net.Dial(l.Addr().Network(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,18 +60,18 @@ func pair(t testing.TB, network string) (*Conn, net.Conn) {
 	return ours, theirs
 }
 
-func each(t *testing.T, f func(t *testing.T, network string)) {
-	for _, network := range []string{"tcp", "unix"} {
-		t.Run(network, func(t *testing.T) { f(t, network) })
+func each(t *testing.T, f func(t *testing.T, kind string)) {
+	for _, kind := range []string{"tcp", "unix", "tcp listener", "unix listener"} {
+		t.Run(kind, func(t *testing.T) { f(t, kind) })
 	}
 }
 
 // All octets come through in both directions, also more than the socket holds.
 func TestBytes(t *testing.T) {
-	each(t, func(t *testing.T, network string) {
+	each(t, func(t *testing.T, kind string) {
 		for _, write := range []func(*Conn, []byte) (int, error){(*Conn).Write, (*Conn).WriteLast} {
 			for _, size := range []int{0, 1, 100, most, most + 1, 8 << 20} {
-				ours, theirs := pair(t, network)
+				ours, theirs := pair(t, kind)
 				want := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
 				var wg sync.WaitGroup
 				wg.Go(func() {
@@ -88,18 +102,23 @@ func TestBytes(t *testing.T) {
 
 // The errors are those of net, in its form.
 func TestErrors(t *testing.T) {
-	each(t, func(t *testing.T, network string) {
+	each(t, func(t *testing.T, kind string) {
 		same := func(what string, c *Conn, do func(net.Conn) error, is error) {
 			t.Helper()
-			got, plain := do(c), do(c.Conn)
-			if !errors.Is(got, is) || got.Error() != plain.Error() {
+			got := do(c)
+			if _, accepted := c.Conn.(*stream); accepted {
+				var op *net.OpError
+				if !errors.As(got, &op) || !errors.Is(got, is) || op.Err.Error() != is.Error() {
+					t.Errorf("%s: %v", what, got)
+				}
+			} else if plain := do(c.Conn); !errors.Is(got, is) || got.Error() != plain.Error() {
 				t.Errorf("%s: %v, net says %v", what, got, plain)
 			}
 		}
 		read := func(c net.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
 		write := func(c net.Conn) error { _, err := c.Write(make([]byte, 32<<20)); return err }
 
-		ours, theirs := pair(t, network)
+		ours, theirs := pair(t, kind)
 		ours.SetDeadline(time.Now().Add(-time.Second))
 		same("read too late", ours, read, os.ErrDeadlineExceeded)
 		same("write too late", ours, write, os.ErrDeadlineExceeded)
@@ -123,12 +142,12 @@ func TestErrors(t *testing.T) {
 
 // A Read that waits is ended by a deadline and by Close.
 func TestWaitEnds(t *testing.T) {
-	each(t, func(t *testing.T, network string) {
+	each(t, func(t *testing.T, kind string) {
 		for name, end := range map[string]func(*Conn){
 			"deadline": func(c *Conn) { c.SetReadDeadline(time.Now()) },
 			"close":    func(c *Conn) { c.Close() },
 		} {
-			ours, _ := pair(t, network)
+			ours, _ := pair(t, kind)
 			done := make(chan error)
 			go func() { _, err := ours.Read(make([]byte, 1)); done <- err }()
 			end(ours)
@@ -178,8 +197,8 @@ func (e encrypted) NetConn() net.Conn { return e.Conn }
 
 // What a look shows of a peer, and that nothing is read by it.
 func TestPeer(t *testing.T) {
-	each(t, func(t *testing.T, network string) {
-		ours, theirs := pair(t, network)
+	each(t, func(t *testing.T, kind string) {
+		ours, theirs := pair(t, kind)
 		p := PeerOf(encrypted{ours})
 		until := func(want View) {
 			t.Helper()
@@ -216,8 +235,8 @@ func TestPeer(t *testing.T) {
 
 // A read and a write allocate nothing.
 func TestAllocations(t *testing.T) {
-	each(t, func(t *testing.T, network string) {
-		ours, theirs := pair(t, network)
+	each(t, func(t *testing.T, kind string) {
+		ours, theirs := pair(t, kind)
 		in, out := make([]byte, 64), make([]byte, 64)
 		p := PeerOf(ours)
 		if n := testing.AllocsPerRun(100, func() {

@@ -1,0 +1,161 @@
+package socket
+
+import (
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Listener accepts as a Conn reads. What it accepts is a Conn, without probes
+// for a peer that is gone (each wait has its deadline) and without Nagle's
+// algorithm.
+type Listener struct {
+	net.Listener // the address, and the file of a unix socket
+	file         *os.File
+	raw          syscall.RawConn
+	accept       accept
+}
+
+// An accept is one Accept under way.
+type accept struct {
+	mu    sync.Mutex
+	call  func(fd uintptr) bool
+	fd    int
+	errno syscall.Errno
+}
+
+// Listen makes a Listener of a listening socket, which it owns from then on,
+// and returns any other listener as it is.
+func Listen(l net.Listener) net.Listener {
+	var file func() (*os.File, error)
+	switch l := l.(type) {
+	case *net.TCPListener:
+		file = l.File
+	case *net.UnixListener:
+		file = l.File
+	default:
+		return l
+	}
+	f, err := file()
+	if err != nil {
+		return l
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return l
+	}
+	s := &Listener{Listener: l, file: f, raw: raw}
+	s.accept.call = s.accept.take
+	return s
+}
+
+func (a *accept) take(fd uintptr) bool {
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, fd, 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		switch errno {
+		case unix.EINTR, unix.ECONNABORTED: // a client that has gone again
+			continue
+		case unix.EAGAIN:
+			return false
+		}
+		a.fd, a.errno = int(n), errno
+		return true
+	}
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	fd, err := l.next()
+	if err != nil {
+		return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: err}
+	}
+	_, tcp := l.Addr().(*net.TCPAddr)
+	if tcp {
+		noDelay(fd)
+	}
+	s := &stream{File: os.NewFile(uintptr(fd), l.Addr().Network()), listener: l.Addr()}
+	if s.raw, err = s.File.SyscallConn(); err != nil {
+		s.File.Close()
+		return nil, err
+	}
+	return open(s, s.raw, tcp), nil
+}
+
+func (l *Listener) next() (int, error) {
+	a := &l.accept
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := l.raw.Read(a.call); err != nil {
+		return 0, waiting(err)
+	}
+	if a.errno != 0 {
+		return 0, os.NewSyscallError("accept4", a.errno)
+	}
+	return a.fd, nil
+}
+
+// Close implements net.Listener.
+func (l *Listener) Close() error {
+	l.file.Close()
+	return l.Listener.Close()
+}
+
+// A stream is an accepted socket: what of a net.Conn a Conn does not do itself.
+type stream struct {
+	*os.File // waits for it, with deadlines
+	raw      syscall.RawConn
+	listener net.Addr
+}
+
+// LocalAddr implements net.Conn.
+func (s *stream) LocalAddr() net.Addr { return s.addr(unix.Getsockname) }
+
+// RemoteAddr implements net.Conn.
+func (s *stream) RemoteAddr() net.Addr { return s.addr(unix.Getpeername) }
+
+// addr asks the socket; one that is closed has the listener's address.
+func (s *stream) addr(ask func(fd int) (unix.Sockaddr, error)) net.Addr {
+	addr := s.listener
+	s.raw.Control(func(fd uintptr) {
+		sa, err := ask(int(fd))
+		if err != nil {
+			return
+		}
+		switch sa := sa.(type) {
+		case *unix.SockaddrInet4:
+			addr = &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+		case *unix.SockaddrInet6:
+			addr = &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+		case *unix.SockaddrUnix:
+			addr = &net.UnixAddr{Name: sa.Name, Net: "unix"}
+		}
+	})
+	return addr
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	if err := s.File.Close(); err != nil {
+		return &net.OpError{Op: "close", Net: s.listener.Network(), Source: s.listener, Err: waiting(err)}
+	}
+	return nil
+}
+
+// SyscallConn implements syscall.Conn.
+func (s *stream) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
+
+// CloseWrite ends the stream to the peer and goes on reading.
+func (s *stream) CloseWrite() error {
+	var errno syscall.Errno
+	if err := s.raw.Control(func(fd uintptr) { errno = shutdown(fd, unix.SHUT_WR) }); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return os.NewSyscallError("shutdown", errno)
+	}
+	return nil
+}
