@@ -81,14 +81,14 @@ func TestRecipientsBounded(t *testing.T) {
 		t.Errorf("%d refuse lines, want 6", n)
 	}
 
-	// A local program sends no recipient another time, and a refusal at RCPT
-	// would leave the mail stuck: it gets the message back.
+	// A local program sends no recipient another time, so it has more room, and a
+	// refusal at RCPT would leave the mail stuck: it gets the message back.
 	m.send(wire.Signal{Code: milter.CodeQuitNewConn})
 	m.send(wire.Macros{For: milter.CodeConn, Pairs: []string{"v", "Postfix 3.7.11"}})
 	m.want("c", wire.Connect{Host: "localhost", Family: milter.FamilyInet, Addr: "127.0.0.1"})
 	m.want("c", wire.Helo{Name: "localhost"})
 	m.want("c", wire.Mail{From: "<a@example.net>"})
-	for n := range 5 {
+	for n := range 100*srv.MaxRcpts + 1 {
 		m.want("c", wire.Rcpt{To: "<v" + strconv.Itoa(n) + "@example.org>"})
 	}
 	m.message("x\r\n", "Subject: x")

@@ -84,7 +84,7 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 	if tx == nil {
 		return c.orphan(policy.Rcpt)
 	}
-	if len(tx.Rcpts) >= c.srv.maxRcpts() {
+	if len(tx.Rcpts) >= c.mostRcpts() {
 		return c.tooMany()
 	}
 	to, err := policy.ParsePath(bracketed(cmd.To), false, tx.SMTPUTF8())
@@ -107,8 +107,18 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 	return c.answer(&ev, "RCPT", v)
 }
 
-// tooMany refuses one recipient more than a message may have; the client sends
-// it another time, RFC 5321 4.5.3.1.10.
+// mostRcpts is how many recipients a message may have. A client sends to the
+// others another time; a program that submits cannot, and no limit of its MTA
+// holds it back, so it has room for a mailing list.
+func (c *conn) mostRcpts() int {
+	if c.submits {
+		return 100 * c.srv.maxRcpts()
+	}
+	return c.srv.maxRcpts()
+}
+
+// tooMany refuses one recipient more than a message may have, RFC 5321
+// 4.5.3.1.10.
 func (c *conn) tooMany() error {
 	r := replyMany
 	if c.submits { // as in rcptTo; and it does not come again
