@@ -37,6 +37,7 @@ const version = "moongate"
 var (
 	errNothing = errors.New("milter: nothing to say")
 	errLost    = errors.New("milter: the connection was lost since MAIL")
+	errUnasked = errors.New("milter: it was not asked about the sender")
 )
 
 // Eval implements policy.Evaluator. Whatever happens to the filter is its
@@ -69,10 +70,12 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 	switch {
 	case c.done || c.skip:
 		return policy.Verdict{}
-	case ofMessage && !c.heard: // a rule or another filter has discarded it at MAIL
-		return policy.Verdict{}
 	case c.failed != nil:
 		return c.onError(s, ev.Hook)
+	case ofMessage && !c.heard && s.Tx.Swallowed(): // by a rule or another filter, before our turn
+		return policy.Verdict{}
+	case ofMessage && !c.heard: // never a pass, however it came about
+		return c.fail(s, ev.Hook, errUnasked)
 	case ofMessage && c.late.Decided():
 		if ev.Hook == policy.Rcpt {
 			return policy.Verdict{}

@@ -39,6 +39,7 @@ func (s *Session) Ask(ev *Event) Verdict {
 	if tx != nil {
 		tx.Stages[ev.Hook] += took
 		tx.rule, tx.by = nil, ""
+		tx.swallows = tx.swallows || ev.Hook == Mail && v.Swallows()
 	}
 	s.Env.Metrics.asked(ev.Hook, v.Action, took)
 	s.settle(ev)

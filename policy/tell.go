@@ -8,7 +8,9 @@ import (
 // Tell tells what needs no answer. Here taken limits are kept or released, log
 // rules run, and the operator's lines and records are written.
 func (s *Session) Tell(ev *Event) {
-	s.tellFilters(ev)
+	if !s.nested(ev) {
+		s.tellFilters(ev)
+	}
 	switch ev.Hook {
 	case Answered:
 		s.answered(ev)
@@ -32,6 +34,13 @@ func (s *Session) Tell(ev *Event) {
 		}
 		s.closeFilters()
 	}
+}
+
+// nested reports a refused MAIL, malformed or not, within a transaction. It ends
+// nothing (RFC 5321 4.1.4), and a filter would take it for the end of the
+// message that it has been asked about.
+func (s *Session) nested(ev *Event) bool {
+	return ev.Hook == Answered && ev.Verb == "MAIL" && ev.Reply.Refuses() && s.Tx != nil && s.Tx.open
 }
 
 // answered counts a command, settles its recipient and writes its refuse line.
@@ -59,7 +68,7 @@ func (s *Session) answered(ev *Event) {
 		s.closes(ev)
 		s.Env.Metrics.refused(verb, ev.By)
 		s.refuseLine(ev, verb)
-		if verb == "mail" && s.Tx != nil && !s.Tx.open { // a refused nested MAIL ends nothing (RFC 5321 4.1.4)
+		if verb == "mail" && s.Tx != nil && !s.Tx.open {
 			s.drop()
 		}
 	}

@@ -97,8 +97,13 @@ type Transaction struct {
 	holds    []Hold
 	reserved []*Recipient // that have holds
 	open     bool         // its MAIL was answered 2xx
+	swallows bool         // discarded or quarantined at MAIL
 	done     bool
 }
+
+// Swallowed reports that the message was discarded or quarantined at MAIL: what
+// comes of it is asked about and goes nowhere.
+func (tx *Transaction) Swallowed() bool { return tx.swallows }
 
 // Step is one decision of a rule or filter.
 type Step struct {
