@@ -63,7 +63,7 @@ func pairs(kv ...string) []string {
 }
 
 func (c *conversation) helo(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	if err := c.abort(); err != nil { // EHLO ends a message
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (c *conversation) helo(s *policy.Session, ev *policy.Event) (*milter.Action
 }
 
 func (c *conversation) mail(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	from := s.Tx.In.From
 	auth := ""
 	if s.User != "" {
@@ -93,7 +93,7 @@ func (c *conversation) mail(s *policy.Session, ev *policy.Event) (*milter.Action
 }
 
 func (c *conversation) rcpt(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	c.link.until(c.f.commandTime(), ev.Deadline)
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	to := ev.Rcpt.In
 	err := c.link.Macros(milter.CodeRcpt, pairs("i", s.Tx.ID, "{rcpt_addr}", to.Address, "{rcpt_host}", to.Domain, "{rcpt_mailer}", "smtp")...)
 	if err != nil {
@@ -105,10 +105,10 @@ func (c *conversation) rcpt(s *policy.Session, ev *policy.Event) (*milter.Action
 // data says DATA, which the library cannot; a filter of version 2 has no such
 // command, and the library does not tell of one between.
 func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoData) {
+	if c.link.legacy || c.link.ProtocolOption(milter.OptNoData) {
 		return nil, errNothing
 	}
-	c.link.until(c.f.commandTime(), ev.Deadline)
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	if err := c.link.Macros(milter.CodeData, "i", s.Tx.ID); err != nil {
 		return nil, err
 	}
@@ -116,10 +116,10 @@ func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action
 }
 
 func (c *conversation) unknown(ev *policy.Event) (*milter.Action, error) {
-	if c.f.legacy.Load() || c.link.ProtocolOption(milter.OptNoUnknown) {
+	if c.link.legacy || c.link.ProtocolOption(milter.OptNoUnknown) {
 		return nil, errNothing
 	}
-	c.link.until(c.f.commandTime(), ev.Deadline)
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	return c.link.raw(wire.Unknown{Line: noNUL(string(ev.Line))}, milter.OptNoUnknownReply)
 }
 

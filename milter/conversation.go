@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-milter"
@@ -29,6 +32,7 @@ type conversation struct {
 	skip    bool           // it wants to hear no more of this message
 	late    policy.Verdict // decided earlier in this message, or where it could not be told
 	failed  error          // why this message is not asked about
+	fair    bool           // it had its time when it was last dialled, see lazyConn
 }
 
 // version is macro {v}: what we call ourselves to filters.
@@ -37,14 +41,15 @@ const version = "moongate"
 var (
 	errNothing = errors.New("milter: nothing to say")
 	errLost    = errors.New("milter: the connection was lost since MAIL")
+	errChange  = errors.New("a change that cannot be made")
 	errUnasked = errors.New("milter: it was not asked about the sender")
 )
 
 // Eval implements policy.Evaluator. Whatever happens to the filter is its
 // on_error: it returns no error.
-func (c *conversation) Eval(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+func (c *conversation) Eval(_ context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
 	start := time.Now()
-	v := c.eval(ctx, s, ev)
+	v := c.eval(s, ev)
 	c.f.Metrics.answered(c.f.Name(), v, time.Since(start))
 	if c.f.Shadow && v.Decided() {
 		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
@@ -55,7 +60,7 @@ func (c *conversation) Eval(ctx context.Context, s *policy.Session, ev *policy.E
 	return v, nil
 }
 
-func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.Event) policy.Verdict {
+func (c *conversation) eval(s *policy.Session, ev *policy.Event) policy.Verdict {
 	switch ev.Hook {
 	case policy.Mail:
 		c.reset()
@@ -83,9 +88,12 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 		c.skip = c.f.Shadow // said once
 		return c.late
 	}
-	v, err := c.ask(ctx, s, ev)
+	v, err := c.ask(s, ev)
 	if err != nil {
 		return c.fail(s, ev.Hook, err)
+	}
+	if c.done || c.skip || v.Decided() {
+		c.f.breaker.served()
 	}
 	if v.Decided() && (ev.Hook == policy.Mail || ev.Hook == policy.Data) {
 		// The message has ended for the filter: libmilter gives no answer to
@@ -97,12 +105,49 @@ func (c *conversation) eval(ctx context.Context, s *policy.Session, ev *policy.E
 }
 
 // ask says what an MTA would say at this hook and understands the answer.
-func (c *conversation) ask(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+// Between two messages a connection may be lost unseen: the filter was restarted,
+// or closes those that say nothing for a while. It is not down, so it is dialled
+// anew, and once more if that shows only in the saying.
+func (c *conversation) ask(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	between := ev.Hook <= policy.Mail || ev.Hook == policy.Unknown && !c.content
+	if !between || c.link == nil {
+		return c.say(s, ev)
+	}
+	err := c.link.c.quiet()
+	if err == nil {
+		var v policy.Verdict
+		if v, err = c.say(s, ev); err == nil || !hungUp(err) || s.Ctx.Err() != nil {
+			return v, err
+		}
+	}
+	level := zap.DebugLevel
+	if errors.Is(err, errUninvited) { // what it said of the last message may have been meant for another question
+		level = zap.WarnLevel
+	}
+	s.Env.Log.Log(level, "filter dialled anew", zap.String(policy.KeySession, s.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Error(err))
+	c.drop()
+	c.f.legacy.Store(false) // it may come back as another version
+	return c.say(s, ev)
+}
+
+// hungUp reports an error by which a connection ends that the filter has
+// closed, or on which it is out of step.
+func hungUp(err error) bool {
+	for _, e := range []error{errHungUp, errUninvited, io.EOF, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// say is ask on the connection there is, or on a new one.
+func (c *conversation) say(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
 	if ev.Hook >= policy.Rcpt && ev.Hook <= policy.Message && (c.link == nil || !c.content) {
 		return policy.Verdict{}, errLost
 	}
 	if c.link == nil {
-		if v, err := c.connect(ctx, s, ev); err != nil || v.Decided() || ev.Hook == policy.Connect {
+		if v, err := c.connect(s, ev); err != nil || v.Decided() || c.done || ev.Hook == policy.Connect {
 			return v, err
 		}
 	}
@@ -114,12 +159,13 @@ func (c *conversation) ask(ctx context.Context, s *policy.Session, ev *policy.Ev
 	case policy.Mail:
 		// rspamd forgets HELO with each message, libmilter does not mind to
 		// hear it again.
-		c.link.until(c.f.commandTime(), ev.Deadline)
+		c.link.c.until(c.f.commandTime(), ev.Deadline)
 		if err = c.abort(); err != nil {
 			break
 		}
 		if !c.greeted && s.Helo != "" {
-			if act, err = c.helo(s, ev); err != nil || act.Code != milter.ActContinue {
+			act, err = c.helo(s, ev)
+			if err != nil || act.Code != milter.ActContinue && act.Code != milter.ActDiscard { // which means nothing there
 				break
 			}
 		}
@@ -145,17 +191,19 @@ func (c *conversation) ask(ctx context.Context, s *policy.Session, ev *policy.Ev
 }
 
 // connect reaches the filter and says who the client is.
-func (c *conversation) connect(ctx context.Context, s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
-	limit := time.Now().Add(c.f.connectTime())
+func (c *conversation) connect(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+	now := time.Now()
+	limit := now.Add(c.f.connectTime())
 	if !ev.Deadline.IsZero() && ev.Deadline.Before(limit) {
 		limit = ev.Deadline
 	}
+	c.fair = limit.Sub(now) >= min(c.f.connectTime(), fairTime)
 	l, err := c.f.dial(s.Ctx, limit)
 	if err != nil {
 		return policy.Verdict{}, err
 	}
 	c.link, c.greeted, c.content = l, false, false
-	l.until(c.f.commandTime(), ev.Deadline)
+	l.c.until(c.f.commandTime(), ev.Deadline)
 	host, family, port, addr := clientOf(&s.Facts)
 	err = l.Macros(milter.CodeConn, pairs(
 		"j", c.f.Hostname, "v", version, "_", strings.Trim(host, "[]")+" ["+addr+"]",
@@ -198,7 +246,7 @@ func (c *conversation) Tell(ev *policy.Event) {
 		return
 	}
 	if c.link != nil && c.content {
-		c.link.until(c.f.commandTime(), time.Time{})
+		c.link.c.until(c.f.commandTime(), time.Time{})
 		if err := c.abort(); err != nil {
 			c.drop()
 		}
@@ -225,9 +273,15 @@ func (c *conversation) drop() {
 
 // fail notes that the filter cannot be asked about this message.
 func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.Verdict {
+	if c.link != nil {
+		c.fair = c.link.c.fair
+	}
 	c.drop()
 	if s.Ctx.Err() != nil {
 		return policy.Verdict{Action: policy.Tempfail, Reply: replyNotNow, Failed: true, Reason: "the client is gone"}
+	}
+	if c.blame(err) {
+		c.f.breaker.failed()
 	}
 	early := h < policy.Mail || h == policy.Unknown
 	if early && errors.Is(err, errBreaker) {
@@ -244,6 +298,19 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 		s.Tx.Note(policy.Edit{Kind: policy.AddHeader, Name: "X-Moongate-Unchecked", Value: " " + headerWord(c.f.Name()), By: c.f.Name()})
 	}
 	return c.onError(s, h)
+}
+
+// blame reports whether a failure tells of the filter's health, for the breaker:
+// not one that follows from another, not a change that we cannot make, and not
+// a time that those before it had used up.
+func (c *conversation) blame(err error) bool {
+	for _, e := range []error{errBreaker, errLost, errUnasked, errChange} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	var e net.Error
+	return c.fair || !errors.As(err, &e) || !e.Timeout()
 }
 
 var (

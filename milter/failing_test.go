@@ -288,7 +288,7 @@ func TestFilterDescriptors(t *testing.T) {
 	before := count()
 	for n := range 200 {
 		b.at.Store(int32("OCME"[n%4]))
-		f.breaker.done(nil)
+		f.breaker.served()
 		d.mail("a@example.net")
 		if d.s.Tx != nil {
 			d.rcpt("b@example.net")
@@ -296,7 +296,7 @@ func TestFilterDescriptors(t *testing.T) {
 		}
 	}
 	b.at.Store(0)
-	f.breaker.done(nil)
+	f.breaker.served()
 	if v := oneMessage(d); v.Decided() {
 		t.Errorf("the filter is back: %s", say(v))
 	}
@@ -321,6 +321,9 @@ func TestFilterBreaker(t *testing.T) {
 		f := &Filter{Address: nobody}
 		dial := func() error {
 			_, err := f.dial(t.Context(), time.Now().Add(time.Second))
+			if err != errBreaker {
+				f.breaker.failed()
+			}
 			return err
 		}
 		for range breakAfter {
@@ -345,7 +348,7 @@ func TestFilterBreaker(t *testing.T) {
 func TestFilterBreakerTells(t *testing.T) {
 	f := &Filter{Address: "unix:" + t.TempDir() + "/s", OnError: policy.Accept}
 	for range breakAfter {
-		f.breaker.done(fs.ErrNotExist)
+		f.breaker.failed()
 	}
 	d := doorOf(t, t.Context(), []policy.Filter{f})
 	defer d.close()

@@ -3,7 +3,6 @@ package milter
 import (
 	"context"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,14 +26,15 @@ type Filter struct {
 	When func(s *policy.Session) bool
 
 	// How long it may take: to be reached and agree on options, to answer one
-	// command, to take a message and judge it. 0 means 30 s, 30 s, 300 s, as
-	// Postfix has them; the stage's own deadline is kept in any case.
+	// command, to take each piece of a message and to judge it, where PROGRESS
+	// begins the time anew. 0 means 30 s, 30 s, 300 s, as Postfix has them; the
+	// stage's own deadline is kept in any case.
 	ConnectTime, CommandTime, EndTime time.Duration
 
 	Metrics *Metrics // nil: nothing is counted
 
 	breaker breaker
-	legacy  atomic.Bool // it speaks a version before 6 only
+	legacy  atomic.Bool // it spoke a version before 6 when last dialled
 }
 
 // Interface guards.
@@ -70,44 +70,3 @@ func (f *Filter) network() (network, address string) {
 func (f *Filter) connectTime() time.Duration { return orDefault(f.ConnectTime, 30*time.Second) }
 func (f *Filter) commandTime() time.Duration { return orDefault(f.CommandTime, 30*time.Second) }
 func (f *Filter) endTime() time.Duration     { return orDefault(f.EndTime, 300*time.Second) }
-
-// A breaker spares sessions the wait for a filter that is down: after
-// breakAfter failures in a row one attempt a second is let through.
-type breaker struct {
-	mu    sync.Mutex
-	fails int
-	next  time.Time
-}
-
-const (
-	breakAfter = 5
-	probeEvery = time.Second
-)
-
-// allow reports whether the filter may be tried now.
-func (b *breaker) allow() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.fails < breakAfter {
-		return true
-	}
-	now := time.Now()
-	if now.Before(b.next) {
-		return false
-	}
-	b.next = now.Add(probeEvery)
-	return true
-}
-
-// done notes how an attempt ended.
-func (b *breaker) done(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err == nil {
-		b.fails = 0
-		return
-	}
-	if b.fails++; b.fails == breakAfter {
-		b.next = time.Now().Add(probeEvery)
-	}
-}

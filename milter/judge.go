@@ -90,7 +90,7 @@ func filterReply(act *milter.Action) (policy.Reply, error) {
 func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
 	tx := s.Tx
 	l := c.link
-	l.until(c.f.endTime(), ev.Deadline)
+	l.c.until(c.f.endTime(), ev.Deadline)
 	v := viewOf(tx, c.f.Sign)
 	act, err := c.show(tx, v)
 	if err != nil {
@@ -101,6 +101,7 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 		if err := l.Macros(milter.CodeEOB, "i", tx.ID); err != nil {
 			return policy.Verdict{}, err
 		}
+		l.c.restart()
 		if mods, act, err = l.End(); err != nil {
 			return policy.Verdict{}, err
 		}
@@ -109,6 +110,9 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 	// the HELO with it.
 	c.content, c.greeted = false, false
 	verdict, err := c.verdict(act, policy.Message)
+	if err == nil {
+		c.f.breaker.served()
+	}
 	if err != nil || verdict.Decided() {
 		return verdict, err
 	}
@@ -158,6 +162,7 @@ func (c *conversation) show(tx *policy.Transaction, v *view) (*milter.Action, er
 			return nil, err
 		}
 		if n > 0 {
+			l.c.restart() // each piece has the whole limit, and the answer, too
 			if act, err := l.BodyChunk(buf[:n]); err != nil || act.Code != milter.ActContinue {
 				return act, err
 			}

@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,50 +16,44 @@ import (
 
 // What we offer a filter: the actions and steps of version 6 without those
 // whose answers go-milter cannot parse: ADDRCPT_PAR (0x80), SETSYMLIST
-// (0x100), SKIP (0x400). With its own default, a protocol mask of 0, libmilter
+// (0x100), SKIP (0x400); and without RCPT_REJ (0x800), as we never tell of a
+// refused recipient. With its own default, a protocol mask of 0, libmilter
 // takes us for version 1 and hangs up where a filter has no eoh callback.
 const (
 	offerActions  milter.OptAction   = 0x7f
-	offerProtocol milter.OptProtocol = 0x1ffbff
+	offerProtocol milter.OptProtocol = 0x1ff3ff
 )
 
 // A link is one connection to a filter: go-milter's session, and the socket
 // under it, which the library does not let go of in every case.
 type link struct {
 	*milter.ClientSession
-	c    *lazyConn
-	stop func() bool // ends the watch of the context
+	c      *lazyConn
+	stop   func() bool // ends the watch of the context
+	legacy bool        // it speaks a version before 6
 }
 
-var errBreaker = errors.New("not tried again yet after several failures")
-
 // dial reaches a filter and agrees on options, before the deadline.
-func (f *Filter) dial(ctx context.Context, deadline time.Time) (l *link, err error) {
+func (f *Filter) dial(ctx context.Context, deadline time.Time) (*link, error) {
 	if !f.breaker.allow() {
 		return nil, errBreaker
 	}
-	defer func() {
-		if ctx.Err() == nil { // else it was the client who went
-			f.breaker.done(err)
-		}
-	}()
-	l, err = f.negotiate(ctx, deadline)
+	legacy := f.legacy.Load()
+	l, err := f.negotiate(ctx, deadline, legacy)
 	// The library falls back to a filter's older version only if nothing newer
 	// was offered, so such a one is asked again.
-	if errors.Is(err, milter.ErrUnsupportedMilterVersion) && !f.legacy.Load() {
-		f.legacy.Store(true)
-		l, err = f.negotiate(ctx, deadline)
-		if err != nil {
-			f.legacy.Store(false)
-		}
+	if !legacy && errors.Is(err, milter.ErrUnsupportedMilterVersion) {
+		legacy = true
+		l, err = f.negotiate(ctx, deadline, legacy)
 	}
+	f.legacy.Store(legacy && err == nil) // one that was away may come back as another version
 	return l, err
 }
 
-func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, error) {
-	l := &link{}
+func (f *Filter) negotiate(ctx context.Context, deadline time.Time, legacy bool) (*link, error) {
+	l := &link{legacy: legacy}
 	opts := milter.ClientOptions{ActionMask: offerActions, ProtocolMask: offerProtocol}
-	if f.legacy.Load() {
+	if legacy {
 		opts.ActionMask, opts.ProtocolMask = wire.Limits(wire.MinVersion)
 	}
 	opts.Dialer = dialFunc(func(network, address string) (net.Conn, error) {
@@ -70,8 +63,7 @@ func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, erro
 			return nil, err
 		}
 		c.SetDeadline(deadline)
-		q := socket.NewQuick(c)
-		l.c = &lazyConn{Conn: q, w: bufio.NewWriterSize(q, 16<<10)}
+		l.c = newLazyConn(socket.NewQuick(c))
 		l.stop = context.AfterFunc(ctx, func() { c.Close() })
 		return l.c, nil
 	})
@@ -107,16 +99,6 @@ func (l *link) quit() {
 	l.c.SetDeadline(time.Now().Add(time.Second))
 	l.ClientSession.Close()
 	l.drop() // the library does not, if QUIT could not be written
-}
-
-// until sets the deadline of what follows: the filter's own limit, or the
-// stage's if that is nearer.
-func (l *link) until(limit time.Duration, stage time.Time) {
-	t := time.Now().Add(limit)
-	if !stage.IsZero() && stage.Before(t) {
-		t = stage
-	}
-	l.c.SetDeadline(t)
 }
 
 // raw says a command for which the library has no method, and returns the
@@ -187,30 +169,4 @@ func (o *oneFrame) Read(p []byte) (int, error) {
 		o.left -= n
 	}
 	return n, err
-}
-
-// A lazyConn keeps what is written until something is read: the library writes
-// each header field by itself, and most filters answer none of them.
-type lazyConn struct {
-	net.Conn
-	w *bufio.Writer
-}
-
-// Write implements net.Conn.
-func (c *lazyConn) Write(p []byte) (int, error) { return c.w.Write(p) }
-
-// Close implements net.Conn: QUIT goes out first.
-func (c *lazyConn) Close() error {
-	c.w.Flush()
-	return c.Conn.Close()
-}
-
-// Read implements net.Conn.
-func (c *lazyConn) Read(p []byte) (int, error) {
-	if c.w.Buffered() > 0 {
-		if err := c.w.Flush(); err != nil {
-			return 0, err
-		}
-	}
-	return c.Conn.Read(p)
 }

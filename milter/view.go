@@ -181,12 +181,12 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 			verdict = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
 		}
 		if err != nil {
-			return policy.Verdict{}, fmt.Errorf("change %q: %w", byte(m.Code), err)
+			return policy.Verdict{}, fmt.Errorf("%w: %q: %w", errChange, byte(m.Code), err)
 		}
 	}
 	if replaced {
 		if err := tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: crlf(body)}); err != nil {
-			return policy.Verdict{}, err
+			return policy.Verdict{}, fmt.Errorf("%w: %w", errChange, err)
 		}
 	}
 	if len(mods) > 0 {

@@ -1,0 +1,55 @@
+package milter
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// A breaker spares sessions the wait for a filter that is down, or that takes
+// connections and answers no more: after breakAfter failures in a row one
+// attempt a second is let through.
+type breaker struct {
+	mu    sync.Mutex
+	fails int
+	next  time.Time
+}
+
+const (
+	breakAfter = 5
+	probeEvery = time.Second
+)
+
+var errBreaker = errors.New("not tried again yet after several failures")
+
+// allow reports whether the filter may be tried now.
+func (b *breaker) allow() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fails < breakAfter {
+		return true
+	}
+	now := time.Now()
+	if now.Before(b.next) {
+		return false
+	}
+	b.next = now.Add(probeEvery)
+	return true
+}
+
+// failed notes that the filter could not be asked to the end.
+func (b *breaker) failed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fails++; b.fails == breakAfter {
+		b.next = time.Now().Add(probeEvery)
+	}
+}
+
+// served notes that the filter has done its work: it has judged a message, or
+// decided something before. That it takes connections says little of it.
+func (b *breaker) served() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fails = 0
+}

@@ -1,0 +1,139 @@
+package milter
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/moongate/moongate/internal/socket"
+	"github.com/moongate/moongate/milter/wire"
+)
+
+// A lazyConn keeps what is written until something is read: the library writes
+// each header field by itself, and most filters answer none of them.
+type lazyConn struct {
+	net.Conn
+	w    *bufio.Writer
+	peer *socket.Peer
+
+	// What is read is followed frame by frame, as the library does not tell of
+	// PROGRESS.
+	head [5]byte // length and code of the frame under way
+	got  int     // octets of head
+	left uint32  // octets of the frame behind its code
+
+	limit time.Duration // how long one answer may take
+	stage time.Time     // when the stage ends, in any case; zero: never
+	fair  bool          // the deadline leaves the filter time enough, see restart
+}
+
+func newLazyConn(c net.Conn) *lazyConn {
+	l := &lazyConn{Conn: c, peer: socket.PeerOf(c)}
+	l.w = bufio.NewWriterSize(question{l}, 16<<10)
+	return l
+}
+
+var (
+	errHungUp    = errors.New("milter: the filter has closed the connection")
+	errUninvited = errors.New("milter: the filter said what nobody asked for")
+)
+
+// quiet is nil if the connection is open and nothing waits to be read. Only
+// then may a question be put: an answer that is there already is not the answer
+// to it, and would move all those behind it by one, so that the verdict on a
+// message would be taken from what was said of a recipient.
+func (c *lazyConn) quiet() error {
+	switch v, err := c.peer.Look(); {
+	case err != nil:
+		return err
+	case v&socket.Data != 0:
+		return errUninvited
+	case v != 0:
+		return errHungUp
+	}
+	return nil
+}
+
+// A question is the way out of a lazyConn, behind its buffer.
+type question struct{ c *lazyConn }
+
+// Write implements io.Writer.
+func (q question) Write(p []byte) (int, error) {
+	if err := q.c.quiet(); err != nil {
+		return 0, err
+	}
+	return q.c.Conn.Write(p)
+}
+
+// until sets the deadline of what follows: the filter's own limit for one
+// answer, or the stage's end if that is nearer.
+func (c *lazyConn) until(limit time.Duration, stage time.Time) {
+	c.limit, c.stage = limit, stage
+	c.restart()
+}
+
+// fairTime is how long a filter must have had before its silence is its own
+// fault, and not that of those before it, who have left it no more of the stage.
+const fairTime = 5 * time.Second
+
+// restart begins the filter's limit anew.
+func (c *lazyConn) restart() {
+	now := time.Now()
+	t := now.Add(c.limit)
+	if !c.stage.IsZero() && c.stage.Before(t) {
+		t = c.stage
+	}
+	c.fair = t.Sub(now) >= min(c.limit, fairTime)
+	c.SetDeadline(t)
+}
+
+// Write implements net.Conn.
+func (c *lazyConn) Write(p []byte) (int, error) { return c.w.Write(p) }
+
+// Close implements net.Conn: QUIT goes out first.
+func (c *lazyConn) Close() error {
+	c.w.Flush()
+	return c.Conn.Close()
+}
+
+// Read implements net.Conn.
+func (c *lazyConn) Read(p []byte) (int, error) {
+	if c.w.Buffered() > 0 {
+		if err := c.w.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Conn.Read(p)
+	c.follow(p[:n])
+	return n, err
+}
+
+// follow takes note of what was read. A PROGRESS begins the limit anew: the
+// filter works on it.
+func (c *lazyConn) follow(p []byte) {
+	for len(p) > 0 {
+		if c.got < len(c.head) {
+			n := copy(c.head[c.got:], p)
+			c.got, p = c.got+n, p[n:]
+			if c.got < len(c.head) {
+				return
+			}
+			c.left = uint32(c.head[0])<<24 | uint32(c.head[1])<<16 | uint32(c.head[2])<<8 | uint32(c.head[3])
+			if c.left == 0 { // malformed, and the reader says so
+				c.got = 0
+				return
+			}
+			c.left--
+		}
+		n := min(c.left, uint32(len(p)))
+		c.left, p = c.left-n, p[n:]
+		if c.left > 0 {
+			return
+		}
+		c.got = 0
+		if c.head[4] == byte(wire.ActProgress) {
+			c.restart()
+		}
+	}
+}
