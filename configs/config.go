@@ -178,8 +178,8 @@ type Filter struct {
 	Mode string `toml:"mode" enum:"enforce shadow"`
 
 	// Connect, Command and End are how long it may take to be reached, to
-	// answer one command, and to judge a message that it has. A stage as a
-	// whole ends within 20 s, the message within 120 s.
+	// answer one command, and to take a piece of a message or judge it when it
+	// has all. A stage as a whole ends within 20 s, the message within 120 s.
 	Connect time.Duration `toml:"connect" min:"1ms"`
 	Command time.Duration `toml:"command" min:"1ms"`
 	End     time.Duration `toml:"end" min:"1ms"`

@@ -27,8 +27,8 @@ type Filter struct {
 
 	// How long it may take: to be reached and agree on options, to answer one
 	// command, to take each piece of a message and to judge it, where PROGRESS
-	// begins the time anew. 0 means 30 s, 30 s, 300 s, as Postfix has them; the
-	// stage's own deadline is kept in any case.
+	// begins the time anew. 0 means 20 s, 20 s, 120 s; the stage's own deadline
+	// is kept in any case.
 	ConnectTime, CommandTime, EndTime time.Duration
 
 	Metrics *Metrics // nil: nothing is counted
@@ -67,6 +67,6 @@ func (f *Filter) network() (network, address string) {
 	return "tcp", f.Address
 }
 
-func (f *Filter) connectTime() time.Duration { return orDefault(f.ConnectTime, 30*time.Second) }
-func (f *Filter) commandTime() time.Duration { return orDefault(f.CommandTime, 30*time.Second) }
-func (f *Filter) endTime() time.Duration     { return orDefault(f.EndTime, 300*time.Second) }
+func (f *Filter) connectTime() time.Duration { return orDefault(f.ConnectTime, 20*time.Second) }
+func (f *Filter) commandTime() time.Duration { return orDefault(f.CommandTime, 20*time.Second) }
+func (f *Filter) endTime() time.Duration     { return orDefault(f.EndTime, 120*time.Second) }

@@ -82,7 +82,7 @@ func (s *Session) stage(ev *Event, start time.Time) {
 // filteredStage is a stage before message: rules, then filters, which are not
 // asked about what a rule refused.
 func (s *Session) filteredStage(ev *Event, end time.Time) {
-	s.ruleStage(ev, end)
+	s.ruleStage(ev, share(end, s.filtersLeft(-1, false)))
 	v := s.now
 	if v.Refuses() || v.Swallows() || v.Action == Drop {
 		return
@@ -100,7 +100,7 @@ func (s *Session) filteredStage(ev *Event, end time.Time) {
 // see what the filters said and may say otherwise, and signing filters.
 func (s *Session) messageStage(ev *Event, end time.Time) {
 	fv := s.filterStage(ev, end, false)
-	s.ruleStage(ev, end)
+	s.ruleStage(ev, share(end, s.filtersLeft(-1, true)))
 	v := s.now
 	if !v.Refuses() && !v.Swallows() && fv.Decided() {
 		v = fv
@@ -116,7 +116,7 @@ func (s *Session) messageStage(ev *Event, end time.Time) {
 // ruleStage asks the rules in order; the first verdict ends the stage.
 func (s *Session) ruleStage(ev *Event, end time.Time) {
 	s.now = Verdict{}
-	if s.bypassed || s.Tx != nil && s.Tx.bypassed {
+	if s.exempt() {
 		return
 	}
 	if ev.Hook == Helo {

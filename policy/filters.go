@@ -43,7 +43,7 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 		start := time.Now()
 		v, err := Verdict{}, c.err
 		if err == nil {
-			ev.Deadline = end
+			ev.Deadline = share(end, s.filtersLeft(i, signs) || ev.Hook == Message && !signs && s.rulesAt(Message))
 			if s.Tx != nil {
 				s.Tx.rule, s.Tx.by = nil, c.Name()
 			}
@@ -69,6 +69,33 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 		}
 	}
 	return Verdict{}
+}
+
+// share is until when a judge may take while others of the stage are still to be
+// asked: five eighths of what is left. One that hangs then leaves the others
+// time to answer, and a scanner that takes its 60 s of the 120 of a message has
+// them wherever it stands, if those before it are quick.
+func share(end time.Time, others bool) time.Time {
+	if !others {
+		return end
+	}
+	now := time.Now()
+	return now.Add(max(end.Sub(now), 0) * 5 / 8)
+}
+
+// filtersLeft reports whether filters are to be asked behind the i-th of a
+// phase, -1 being before the first. The signing ones are the last.
+func (s *Session) filtersLeft(i int, signs bool) bool {
+	for j := range s.convs {
+		c := &s.convs[j]
+		if signs && !c.Signs() || c.Signs() == signs && j <= i {
+			continue
+		}
+		if s.Tx == nil || !slices.Contains(s.Tx.Skip, c.Name()) {
+			return true
+		}
+	}
+	return false
 }
 
 // tellFilters passes an event on.

@@ -2,10 +2,13 @@ package policy_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/moongate/moongate/policy"
 	pt "github.com/moongate/moongate/policy/policytest"
@@ -66,4 +69,85 @@ func TestFiltersHearNoNestedMail(t *testing.T) {
 	if !slices.Equal(heard, want) {
 		t.Errorf("heard %q, want %q", heard, want)
 	}
+}
+
+// One judge that hangs leaves the others of its stage time to answer, whatever
+// is made of its failure.
+func TestFiltersShareTheStage(t *testing.T) {
+	type given map[string]time.Duration
+	for name, tc := range map[string]struct {
+		hangs string
+		rules bool
+		hook  policy.Hook
+		want  given
+	}{
+		"nobody":                {"", false, policy.Helo, given{"a": 12500 * time.Millisecond, "b": 12500 * time.Millisecond, "sign": 20 * time.Second}},
+		"the first":             {"a", false, policy.Helo, given{"a": 12500 * time.Millisecond, "b": 7500 * time.Millisecond * 5 / 8, "sign": 7500 * time.Millisecond}},
+		"the last":              {"sign", false, policy.Helo, given{"a": 12500 * time.Millisecond, "b": 12500 * time.Millisecond, "sign": 20 * time.Second}},
+		"the rules":             {"rule", true, policy.Helo, given{"rule": 12500 * time.Millisecond, "a": 7500 * time.Millisecond * 5 / 8, "b": 7500 * time.Millisecond * 5 / 8, "sign": 7500 * time.Millisecond}},
+		"nobody at message":     {"", true, policy.Message, given{"a": 75 * time.Second, "b": 75 * time.Second, "rule": 75 * time.Second, "sign": 120 * time.Second}},
+		"the second at message": {"b", true, policy.Message, given{"a": 75 * time.Second, "b": 75 * time.Second, "rule": 45 * time.Second * 5 / 8, "sign": 45 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := given{}
+				judge := func(who string) pt.Func {
+					return func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+						if ev.Hook == tc.hook {
+							got[who] = time.Until(ev.Deadline)
+							if who == tc.hangs {
+								time.Sleep(got[who])
+							}
+						}
+						return policy.Verdict{}, nil
+					}
+				}
+				var rules []*policy.Rule
+				if tc.rules {
+					r := pt.Rule(tc.hook, judge("rule"))
+					r.Timeout = time.Hour
+					rules = append(rules, r)
+				}
+				env, _ := pt.Env(policy.SMTP, rules...)
+				env.Filters = []policy.Filter{
+					&filter{name: "sign", signs: true, eval: judge("sign")},
+					&filter{name: "a", eval: judge("a")},
+					&filter{name: "b", eval: judge("b")},
+				}
+				s := pt.Session(t, env)
+				s.Ask(&policy.Event{Hook: policy.Connect})
+				if tc.hook == policy.Message {
+					begin(t, s, "a@b.example")
+				}
+				s.Ask(&policy.Event{Hook: tc.hook})
+				if !maps.Equal(got, tc.want) {
+					t.Errorf("time given: %v, want %v", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// A filter alone has the whole stage; one that is left out of the message takes
+// nothing of it.
+func TestFilterAloneHasTheStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var left time.Duration
+		env, _ := pt.Env(policy.SMTP)
+		env.Filters = []policy.Filter{
+			&filter{name: "f", eval: func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+				left = time.Until(ev.Deadline)
+				return policy.Verdict{}, nil
+			}},
+			&filter{name: "out"},
+		}
+		s := pt.Session(t, env)
+		s.Ask(&policy.Event{Hook: policy.Connect})
+		begin(t, s, "a@b.example")
+		s.Tx.Skip = []string{"out"}
+		s.Ask(&policy.Event{Hook: policy.Message})
+		if left != 120*time.Second {
+			t.Errorf("it has %v", left)
+		}
+	})
 }

@@ -156,11 +156,14 @@ func (s *Session) Wants(h Hook) bool {
 	if len(s.Env.Filters) > 0 {
 		return true
 	}
-	if s.bypassed || s.Tx != nil && s.Tx.bypassed {
-		return false
-	}
-	return s.rules().Any(h)
+	return s.rulesAt(h)
 }
+
+// rulesAt reports whether rules are asked at this hook.
+func (s *Session) rulesAt(h Hook) bool { return !s.exempt() && s.rules().Any(h) }
+
+// exempt reports whether a rule has said that no more are to be asked.
+func (s *Session) exempt() bool { return s.bypassed || s.Tx != nil && s.Tx.bypassed }
 
 // rules are those of the transaction, or of this moment.
 func (s *Session) rules() *Rules {
