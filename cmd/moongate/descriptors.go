@@ -7,16 +7,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// otherFiles are descriptors for what is neither a client nor an upstream:
-// listeners, spooled messages, filters, lookups, files that are read anew.
+// otherFiles are descriptors for what is neither a session's nor an upstream:
+// listeners, spooled messages, lookups, files that are read anew.
 const otherFiles = 32
 
 // connections is how many sessions the SMTP door takes: limits.connections, or
 // as many as there are descriptors for. Else clients that only wait would take
-// those that the others need to be served, and no mail would pass.
+// those that the others need to be served, and no mail would pass. Each session
+// holds its client's and one for each filter, from its beginning to its end.
 func connections(cfg *configs.Config, files int) int {
-	room := max(files-cfg.Upstream.MaxConnections-otherFiles, files/2, 1)
-	return min(cfg.Limits.Connections, room)
+	room := max(files-cfg.Upstream.MaxConnections-otherFiles, files/2)
+	return min(cfg.Limits.Connections, max(room/(1+len(cfg.Filters)), 1))
 }
 
 // openFiles is how many descriptors this process may have. Go has raised the
