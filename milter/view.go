@@ -1,16 +1,11 @@
 package milter
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/emersion/go-milter"
-	"go.uber.org/zap"
-
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 )
 
 // A view is the header as one filter is shown it, beside the header as it goes
@@ -29,53 +24,112 @@ type field struct {
 	own        bool // the place of the Received field that an MTA has on top
 }
 
-// viewOf makes the view of a filter. A signing filter sees what goes on. A
-// verifying one sees the message as received: what rules did to the header
-// before it is not shown, so that signatures verify. Where filters before it
-// and rules both changed the header, it sees what goes on, too.
+// viewOf makes the view of a filter. A signing one sees what goes on. A
+// verifying one sees the message as received and what the verifying filters
+// before it made of that; what rules did to the header is not shown, so that
+// signatures verify.
 func viewOf(tx *policy.Transaction, signs bool) *view {
-	ours, theirs := false, false
-	for i := range tx.Edits {
-		if e := &tx.Edits[i]; e.Kind.IsHeader() {
-			if e.Rule != nil || e.By == "moongate" {
-				ours = true
-			} else {
-				theirs = true
-			}
-		}
-	}
 	out := tx.Header().Fields()
-	v := &view{fields: make([]field, 0, len(out)+4)}
-	v.fields = append(v.fields, field{hidden: true, gone: true, own: true})
-	if signs || !ours || theirs {
-		for _, f := range out {
-			v.fields = append(v.fields, field{name: f.Name(), body: bodyIfField(f.IsField(), f.Body)})
-		}
-		return v
-	}
-	in := tx.Message.Header.Fields()
-	at := 0
-	for _, f := range out {
-		if f.IsField() && f.Origin() == 0 {
-			v.fields = append(v.fields, field{name: f.Name(), body: f.Body(), hidden: true})
-			continue
-		}
-		// Fields received come in the order in which they were received; those
-		// between that are not there any more were removed.
-		for ; at < len(in); at++ {
-			g := in[at]
-			same := g.IsField() == f.IsField() && g.Origin() == f.Origin() && strings.EqualFold(g.Name(), f.Name())
-			v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: !same, lost: !same})
-			if same {
-				at++
-				break
+	if !signs && tx.Header() != tx.Message.Header {
+		v := newView(tx.Message.Header.Fields(), len(tx.Edits))
+		for i := range tx.Edits {
+			if e := &tx.Edits[i]; e.Kind.IsHeader() {
+				v.replay(e, e.Rule != nil || e.By == "moongate")
 			}
 		}
+		if v.shows(out) {
+			return v
+		}
 	}
-	for _, g := range in[at:] {
-		v.fields = append(v.fields, field{name: g.Name(), body: bodyIfField(g.IsField(), g.Body), gone: true, lost: true})
+	return newView(out, 4)
+}
+
+// newView shows fields as they are.
+func newView(fields []message.Field, more int) *view {
+	v := &view{fields: make([]field, 0, len(fields)+more+1)}
+	v.fields = append(v.fields, field{hidden: true, gone: true, own: true})
+	for _, f := range fields {
+		v.fields = append(v.fields, field{name: f.Name(), body: bodyIfField(f.IsField(), f.Body)})
 	}
 	return v
+}
+
+// replay makes an edit of the header again, as it stood in the header that goes
+// on. One of ours is not shown: neither what it added nor that it changed or
+// removed something.
+func (v *view) replay(e *policy.Edit, ours bool) {
+	switch e.Kind {
+	case policy.AddHeader:
+		v.insert(len(v.fields), field{name: e.Name, body: e.Value, hidden: ours})
+	case policy.InsertHeader:
+		v.insert(v.slot(e.Index), field{name: e.Name, body: e.Value, hidden: ours})
+	case policy.ChangeHeader, policy.RemoveHeader:
+		i := v.nth(e.Name, e.Index)
+		if i < 0 {
+			return
+		}
+		f := &v.fields[i]
+		switch removed := e.Kind == policy.RemoveHeader; {
+		case removed:
+			f.gone = true
+			f.lost, f.hidden = ours, f.hidden || !ours
+		case !ours:
+			f.body = e.Value
+		}
+	}
+}
+
+// slot is where in the view the i-th place of the header as it goes on is.
+func (v *view) slot(i int) int {
+	top := v.top()
+	for at := range v.fields {
+		if v.fields[at].gone {
+			continue
+		}
+		if i == 0 {
+			return max(at, top)
+		}
+		i--
+	}
+	return len(v.fields)
+}
+
+// top is the first place in the view behind mbox lines, above which no field
+// may stand.
+func (v *view) top() (slot int) {
+	for slot < len(v.fields) && v.fields[slot].name == "" {
+		slot++
+	}
+	return slot
+}
+
+// nth is the place of the k-th field of that name in the header as it goes on,
+// -1 if there is none.
+func (v *view) nth(name string, k int) int {
+	for i, f := range v.fields {
+		if !f.gone && f.name != "" && strings.EqualFold(f.name, name) {
+			if k--; k == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// shows reports whether the view is one of these fields. If it were not, edits
+// would go to the wrong ones.
+func (v *view) shows(fields []message.Field) bool {
+	n := 0
+	for _, f := range v.fields {
+		if f.gone {
+			continue
+		}
+		if n == len(fields) || !strings.EqualFold(fields[n].Name(), f.name) {
+			return false
+		}
+		n++
+	}
+	return n == len(fields)
 }
 
 // bodyIfField spares an mbox line, which has no body.
@@ -136,9 +190,9 @@ func (v *view) occurrence(i int) int {
 // and in the view. A filter counts the fields it was shown and that are still
 // there, and the Received field that an MTA puts on top and does not show.
 func (v *view) place(n int) (index, slot int) {
-	for ; slot < len(v.fields) && n > 0; slot++ {
+	for top := v.top(); slot < len(v.fields) && (n > 0 || slot < top); slot++ {
 		f := v.fields[slot]
-		if f.own || !f.hidden && !f.gone {
+		if f.own || !f.hidden && !f.gone && f.name != "" {
 			n--
 		}
 		if !f.gone {
@@ -152,127 +206,4 @@ func (v *view) insert(slot int, f field) {
 	v.fields = slices.Insert(v.fields, slot, f)
 }
 
-// apply makes the edits that a filter asks for. What cannot be made is a
-// failure of the filter: it is not dropped.
-func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAction) (policy.Verdict, error) {
-	tx := s.Tx
-	d := dialect{leadSpace: c.link.ProtocolOption(milter.OptHeaderLeadingSpace)}
-	var body []byte
-	replaced := false
-	verdict := policy.Verdict{}
-	for i := range mods {
-		m := &mods[i]
-		var err error
-		switch m.Code {
-		case milter.ActAddHeader, milter.ActInsertHeader, milter.ActChangeHeader:
-			err = v.edit(tx, m, d)
-		case milter.ActAddRcpt:
-			err = addRcpt(tx, m.Rcpt)
-		case milter.ActDelRcpt:
-			err = removeRcpt(tx, m.Rcpt)
-		case milter.ActChangeFrom:
-			err = changeFrom(tx, m.From)
-		case milter.ActReplBody:
-			body, replaced = append(body, m.Body...), true
-		case milter.ActQuarantine:
-			if s.Env.Keeper == nil && s.Face == policy.SMTP {
-				err = errors.New("it wants to quarantine, and there is no quarantine")
-			}
-			verdict = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
-		}
-		if err != nil {
-			return policy.Verdict{}, fmt.Errorf("%w: %q: %w", errChange, byte(m.Code), err)
-		}
-	}
-	if replaced {
-		if err := tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: crlf(body)}); err != nil {
-			return policy.Verdict{}, fmt.Errorf("%w: %w", errChange, err)
-		}
-	}
-	if len(mods) > 0 {
-		s.Env.Log.Debug("filter changed", zap.String(policy.KeyID, tx.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Int(policy.KeyEdits, len(mods)))
-	}
-	return verdict, nil
-}
-
-// edit makes one change of the header.
-func (v *view) edit(tx *policy.Transaction, m *milter.ModifyAction, d dialect) error {
-	body := noNUL(d.decode(m.HeaderValue))
-	e := policy.Edit{Kind: policy.AddHeader, Name: m.HeaderName, Value: body}
-	slot := len(v.fields)
-	switch m.Code {
-	case milter.ActInsertHeader:
-		e.Kind = policy.InsertHeader
-		e.Index, slot = v.place(int(min(m.HeaderIndex, 1<<20)))
-	case milter.ActChangeHeader:
-		at := v.find(m.HeaderName, int(min(max(m.HeaderIndex, 1), 1<<20)))
-		switch {
-		case at == lost, at == notThere && m.HeaderValue == "": // nothing to change or remove
-			return nil
-		case at == notThere: // what is not there is added, says libmilter
-		default:
-			e.Kind, e.Index = policy.ChangeHeader, v.occurrence(at)
-			if m.HeaderValue == "" {
-				e.Kind, e.Value = policy.RemoveHeader, ""
-			}
-			if err := tx.Do(e); err != nil {
-				return err
-			}
-			v.fields[at].gone = e.Kind == policy.RemoveHeader
-			return nil
-		}
-	}
-	if err := tx.Do(e); err != nil {
-		return err
-	}
-	v.insert(slot, field{name: e.Name, body: body})
-	return nil
-}
-
-func addRcpt(tx *policy.Transaction, addr string) error {
-	p, err := policy.ParsePath(bracketed(addr), false, tx.SMTPUTF8())
-	if err != nil {
-		return err
-	}
-	return tx.Do(policy.Edit{Kind: policy.AddRcpt, Path: p})
-}
-
-// removeRcpt takes away every recipient of that address; one that is not there
-// is no error, says libmilter.
-func removeRcpt(tx *policy.Transaction, addr string) error {
-	p, err := policy.ParsePath(bracketed(addr), false, tx.SMTPUTF8())
-	if err != nil {
-		return err
-	}
-	for r := tx.FindRcpt(p.Address); r != nil; r = tx.FindRcpt(p.Address) {
-		if err := tx.Do(policy.Edit{Kind: policy.RemoveRcpt, Rcpt: r}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func changeFrom(tx *policy.Transaction, addr string) error {
-	p, err := policy.ParsePath(bracketed(addr), true, tx.SMTPUTF8())
-	if err != nil {
-		return err
-	}
-	return tx.Do(policy.Edit{Kind: policy.SetSender, Path: p})
-}
-
-// crlf makes the line ends of a body CRLF: filters may send LF.
-func crlf(b []byte) []byte {
-	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
-	b = bytes.ReplaceAll(b, []byte("\r"), []byte(" "))
-	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
-}
-
-// clean makes a filter's reason fit for a log line.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-}
+func (v *view) clone() *view { return &view{fields: slices.Clone(v.fields)} }

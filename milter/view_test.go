@@ -147,3 +147,56 @@ func TestVerifyingView(t *testing.T) {
 		d.close()
 	}
 }
+
+// The second verifying filter sees what the first made of the message as it was
+// received, and nothing of what rules did; what it changes is found in the header
+// as it goes on.
+func TestVerifyingViewOfSecond(t *testing.T) {
+	edits := func(all ...policy.Edit) policytest.Func {
+		return func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			for _, e := range all {
+				if err := s.Tx.Do(e); err != nil {
+					return policy.Verdict{}, err
+				}
+			}
+			return policy.Verdict{}, nil
+		}
+	}
+	add := func(n, v string) policy.Edit { return policy.Edit{Kind: policy.AddHeader, Name: n, Value: v} }
+	insert := func(i int, n, v string) policy.Edit {
+		return policy.Edit{Kind: policy.InsertHeader, Index: i, Name: n, Value: v}
+	}
+	change := func(n string, k int, v string) policy.Edit {
+		return policy.Edit{Kind: policy.ChangeHeader, Name: n, Index: k, Value: v}
+	}
+	remove := func(n string, k int) policy.Edit {
+		return policy.Edit{Kind: policy.RemoveHeader, Name: n, Index: k}
+	}
+	var seen string
+	one := asFilter(t, policytest.Rule(policy.Message, edits(
+		change("X-A", 1, " one"), remove("X-A", 2), add("X-One", " end"), insert(0, "X-One", " top"))))
+	two := asFilter(t, policytest.Rule(policy.Message, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		seen = string(s.Tx.Header().Append(nil))
+		return edits(change("X-A", 2, " two"), change("X-One", 1, " two"), change("Subject", 1, " two"), insert(1, "X-Two", " below the first"))(s, ev)
+	}))
+	early := policytest.Rule(policy.Headers, edits(
+		insert(0, "X-A", " rule"), change("Subject", 1, " rule"), remove("From", 1), add("X-End", " rule")))
+	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "one", Address: one}, &Filter{Label: "two", Address: two}}, early)
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	d.mail("a@example.net")
+	d.rcpt("b@example.net")
+	if v := d.message(aHeader, "x\r\n"); v.Decided() {
+		t.Fatal(say(v), v.Reason)
+	}
+	// Received: From a@, X-A 1, Subject S, X-A 2, X-A 3.
+	want := "X-One: top\r\nFrom: a@example.net\r\nX-A: one\r\nSubject: S\r\nX-A: 3\r\nX-One: end\r\n"
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("the second saw (-want +got):\n%s", diff)
+	}
+	want = "X-One: two\r\nX-Two: below the first\r\nX-A: rule\r\nX-A: one\r\nSubject: two\r\nX-A: two\r\nX-End: rule\r\nX-One: end\r\n"
+	if diff := cmp.Diff(want, d.out()); diff != "" {
+		t.Errorf("goes on (-want +got):\n%s", diff)
+	}
+}

@@ -52,7 +52,7 @@ type Edit struct {
 	Rcpt     *Recipient // RemoveRcpt, ReplaceRcpt: whom
 	From     Path       // SetSender, RemoveRcpt, ReplaceRcpt: the address before; filled in by Do
 	Path     Path       // SetSender, AddRcpt, ReplaceRcpt: the new address
-	Params   []Param    // AddRcpt: its parameters (NOTIFY=NEVER unless the policy says otherwise)
+	Params   []Param    // AddRcpt: its parameters (NOTIFY=NEVER unless the policy says otherwise); SetSender: those to replace
 	Optional bool       // AddRcpt: may be refused by the upstream alone
 	Body     []byte     // ReplaceBody: CRLF line ends
 
@@ -80,6 +80,9 @@ func (e Edit) String() string {
 		what = e.From.Raw
 	case SetSender, ReplaceRcpt:
 		what = e.From.Raw + " " + e.Path.Raw
+		for _, p := range e.Params {
+			what += " " + p.Raw
+		}
 	case ReplaceBody:
 		what = strconv.Itoa(len(e.Body)) + " octets"
 	}

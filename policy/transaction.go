@@ -211,7 +211,8 @@ func (tx *Transaction) apply(e *Edit) error {
 	switch e.Kind {
 	case AddHeader, InsertHeader, ChangeHeader, RemoveHeader:
 		if e.Kind != RemoveHeader {
-			if err := message.CheckField(e.Name, e.Value); err != nil {
+			// A filter's long line is its own: a client's would pass, too.
+			if err := message.CheckField(e.Name, e.Value); err != nil && (err != message.ErrFieldLine || e.Rule != nil) {
 				return err
 			}
 		}
@@ -222,6 +223,7 @@ func (tx *Transaction) apply(e *Edit) error {
 	case SetSender:
 		e.From = tx.Out.From
 		tx.Out.From = e.Path
+		tx.Out.Params = replaced(tx.Out.Params, e.Params)
 	case AddRcpt:
 		if e.Path.IsNull() {
 			return errEmpty
@@ -250,6 +252,19 @@ func (tx *Transaction) apply(e *Edit) error {
 		tx.body, tx.replaced = e.Body, true
 	}
 	return nil
+}
+
+// replaced is params with those of by in the place of their namesakes. params,
+// which may be what the client said, stays as it is.
+func replaced(params, by []Param) []Param {
+	if len(by) == 0 {
+		return params
+	}
+	out := slices.DeleteFunc(slices.Clone(params), func(p Param) bool {
+		_, ok := FindParam(by, p.Key)
+		return ok
+	})
+	return append(out, by...)
 }
 
 func (tx *Transaction) applyHeader(e *Edit) error {

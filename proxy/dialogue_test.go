@@ -555,6 +555,9 @@ func (r *testRule) Eval(ctx context.Context, s *policy.Session, ev *policy.Event
 		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.RemoveHeader, Name: r.args, Index: 1})
 	case "set_from":
 		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.SetSender, Path: path()})
+	case "set_ret": // as a filter may
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.SetSender, Path: s.Tx.Out.From,
+			Params: []policy.Param{{Key: "RET", Value: r.args, Raw: "RET=" + r.args}}})
 	case "add_rcpt", "add_optional":
 		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.AddRcpt, Path: path(), Optional: r.action == "add_optional"})
 	case "replace_rcpt":

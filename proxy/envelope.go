@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/moongate/moongate/policy"
 )
@@ -20,7 +21,7 @@ func (s *session) settle() *policy.Outcome {
 	}
 	live := tx.Recipients()
 	more, same := r.untold(live)
-	if r.open && same && r.from.Raw == tx.Out.From.Raw {
+	if r.open && same && r.from.Raw == tx.Out.From.Raw && slices.Equal(r.params, tx.Out.Params) {
 		return s.tell(more)
 	}
 	s.resetUpstream()

@@ -14,13 +14,7 @@ func (s *session) addReceived() {
 	if s.set.Received == "never" || s.set.Received == "auto" && s.set.Hop.Identity.Knows() {
 		return
 	}
-	at := 0 // behind mbox lines, which would end the header elsewhere
-	for _, f := range s.policy.Tx.Header().Fields() {
-		if f.IsField() {
-			break
-		}
-		at++
-	}
+	at := s.policy.Tx.Header().Mbox() // behind those lines, which would end the header elsewhere
 	s.policy.Tx.Note(policy.Edit{Kind: policy.InsertHeader, Name: "Received", Index: at, Value: s.receivedLine(time.Now())})
 }
 

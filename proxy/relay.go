@@ -13,6 +13,7 @@ type relay struct {
 	body    BodyWriter      // DATA is open
 	open    bool            // the upstream accepted a MAIL that has neither ended nor been reset
 	from    policy.Path     // of that MAIL
+	params  []policy.Param  // the same
 	told    []toldRcpt      // the recipients that it accepted, in order
 	awaited []awaited       // commands whose replies are outstanding, in order
 	refused *policy.Outcome // a held MAIL was refused: each RCPT hears this
@@ -75,7 +76,7 @@ func (s *session) sendMail() {
 			b = append(append(b, ' '), p.Raw...)
 		}
 	}
-	s.relay.from = tx.Out.From
+	s.relay.from, s.relay.params = tx.Out.From, tx.Out.Params
 	s.relay.up.Send("MAIL", b)
 }
 

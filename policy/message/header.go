@@ -207,10 +207,21 @@ func (h *Header) Clone() *Header {
 func (h *Header) Add(name, body string) { h.fields = append(h.fields, newField(name, body)) }
 
 // Insert puts a field at position i, 0 being the top; beyond the end it is
-// appended.
+// appended. Mbox lines stay above all fields: below one they would end the
+// header.
 func (h *Header) Insert(i int, name, body string) {
-	i = max(0, min(i, len(h.fields)))
+	i = max(h.Mbox(), min(i, len(h.fields)))
 	h.fields = slices.Insert(h.fields, i, newField(name, body))
+}
+
+// Mbox returns how many mbox lines stand in front of the fields.
+func (h *Header) Mbox() int {
+	for i, f := range h.fields {
+		if f.IsField() {
+			return i
+		}
+	}
+	return len(h.fields)
 }
 
 // Change replaces the body of the n-th (1-based) field of that name and
@@ -264,12 +275,13 @@ func newField(name, body string) Field {
 // Errors of CheckField.
 var (
 	errFieldName = errors.New("a header name is printable ASCII without blank and colon (RFC 5322 2.2)")
-	errFieldLine = errors.New("a header line is longer than 998 octets (RFC 5322 2.1.1)")
+	ErrFieldLine = errors.New("a header line is longer than 998 octets (RFC 5322 2.1.1)")
 )
 
 // CheckField checks a field before it is added: the name by RFC 5322 2.2, the
 // body (as it stands behind the colon, leading blank included) for octets that
-// would end the field: CR and LF only as folds, no NUL.
+// would end the field: CR and LF only as folds, no NUL. ErrFieldLine says that
+// nothing else is wrong with it.
 func CheckField(name, body string) error {
 	if name == "" || len(name) > 76 {
 		return errFieldName
@@ -279,7 +291,7 @@ func CheckField(name, body string) error {
 			return errFieldName
 		}
 	}
-	line := len(name) + 1
+	line, long := len(name)+1, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
 		case c == '\r':
@@ -293,9 +305,11 @@ func CheckField(name, body string) error {
 		case c == 0:
 			return fmt.Errorf("the value of %s holds a NUL", name)
 		}
-		if line++; line > 998 {
-			return errFieldLine
-		}
+		line++
+		long = long || line > 998
+	}
+	if long {
+		return ErrFieldLine
 	}
 	return nil
 }

@@ -1,0 +1,257 @@
+package milter
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-milter"
+	"go.uber.org/zap"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// apply makes the changes that a filter asks for: all, or none. What cannot be
+// made is a failure of the filter and not dropped, and of a filter that failed
+// nothing may go on with the message, so they are made on a twin first.
+func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAction) (policy.Verdict, error) {
+	if len(mods) == 0 {
+		return policy.Verdict{}, nil
+	}
+	ch := changes{mods: mods, dialect: dialect{leadSpace: c.link.ProtocolOption(milter.OptHeaderLeadingSpace)}}
+	verdict := policy.Verdict{}
+	for i := range mods {
+		switch m := &mods[i]; m.Code {
+		case milter.ActReplBody:
+			ch.body, ch.replaced = append(ch.body, m.Body...), true
+		case milter.ActQuarantine:
+			if s.Env.Keeper == nil && s.Face == policy.SMTP {
+				return verdict, fmt.Errorf("%w: it wants to quarantine, and there is no quarantine", errChange)
+			}
+			verdict = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
+		}
+	}
+	ch.body = crlf(ch.body)
+	twin, _ := s.Tx.Fork(nil)
+	if err := ch.make(twin, v.clone()); err != nil {
+		return policy.Verdict{}, err
+	}
+	if err := ch.make(s.Tx, v); err != nil {
+		return policy.Verdict{}, err
+	}
+	s.Env.Log.Debug("filter changed", zap.String(policy.KeyID, s.Tx.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Int(policy.KeyEdits, len(mods)))
+	return verdict, nil
+}
+
+// changes are what a filter asks for behind the end of a message.
+type changes struct {
+	mods     []milter.ModifyAction
+	dialect  dialect
+	body     []byte
+	replaced bool
+}
+
+// make makes them. v is the header as the filter was shown it.
+func (c *changes) make(tx *policy.Transaction, v *view) error {
+	for i := range c.mods {
+		m := &c.mods[i]
+		var err error
+		switch m.Code {
+		case milter.ActAddHeader, milter.ActInsertHeader, milter.ActChangeHeader:
+			err = v.edit(tx, m, c.dialect)
+		case milter.ActAddRcpt:
+			err = addRcpt(tx, m.Rcpt)
+		case milter.ActDelRcpt:
+			err = removeRcpt(tx, m.Rcpt)
+		case milter.ActChangeFrom:
+			err = changeFrom(tx, m.From, m.FromArgs)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %q: %w", errChange, byte(m.Code), err)
+		}
+	}
+	if c.replaced {
+		if err := tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: c.body}); err != nil {
+			return fmt.Errorf("%w: %w", errChange, err)
+		}
+	}
+	return nil
+}
+
+// edit makes one change of the header.
+func (v *view) edit(tx *policy.Transaction, m *milter.ModifyAction, d dialect) error {
+	body := foldLong(m.HeaderName, noNUL(d.decode(m.HeaderValue)))
+	e := policy.Edit{Kind: policy.AddHeader, Name: m.HeaderName, Value: body}
+	slot := len(v.fields)
+	switch m.Code {
+	case milter.ActInsertHeader:
+		e.Kind = policy.InsertHeader
+		e.Index, slot = v.place(int(min(m.HeaderIndex, 1<<20)))
+	case milter.ActChangeHeader:
+		at := v.find(m.HeaderName, int(min(max(m.HeaderIndex, 1), 1<<20)))
+		switch {
+		case at == lost, at == notThere && m.HeaderValue == "": // nothing to change or remove
+			return nil
+		case at == notThere: // what is not there is added, says libmilter
+		default:
+			e.Kind, e.Index = policy.ChangeHeader, v.occurrence(at)
+			if m.HeaderValue == "" {
+				e.Kind, e.Value = policy.RemoveHeader, ""
+			}
+			if err := tx.Do(e); err != nil {
+				return err
+			}
+			v.fields[at].gone = e.Kind == policy.RemoveHeader
+			return nil
+		}
+	}
+	if err := tx.Do(e); err != nil {
+		return err
+	}
+	v.insert(slot, field{name: e.Name, body: body})
+	return nil
+}
+
+func addRcpt(tx *policy.Transaction, addr string) error {
+	p, err := policy.ParsePath(bracketed(addr), false, tx.SMTPUTF8())
+	if err != nil {
+		return err
+	}
+	return tx.Do(policy.Edit{Kind: policy.AddRcpt, Path: p})
+}
+
+// removeRcpt takes away every recipient of that address; one that is not there
+// is no error, says libmilter. The filter was told what the client said, so one
+// that a rule has replaced is meant by its first address, too.
+func removeRcpt(tx *policy.Transaction, addr string) error {
+	p, err := policy.ParsePath(bracketed(addr), false, tx.SMTPUTF8())
+	if err != nil {
+		return err
+	}
+	for _, r := range tx.Recipients() {
+		told := !r.Added && strings.EqualFold(r.In.Address, p.Address)
+		if !told && !strings.EqualFold(r.Out.Address, p.Address) {
+			continue
+		}
+		if err := tx.Do(policy.Edit{Kind: policy.RemoveRcpt, Rcpt: r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func changeFrom(tx *policy.Transaction, addr string, args []string) error {
+	p, err := policy.ParsePath(bracketed(addr), true, tx.SMTPUTF8())
+	if err != nil {
+		return err
+	}
+	params, err := senderParams(args)
+	if err != nil {
+		return err
+	}
+	return tx.Do(policy.Edit{Kind: policy.SetSender, Path: p, Params: params})
+}
+
+// senderParams reads the ESMTP parameters of a new sender: RET and ENVID, which
+// say what becomes of reports to it (RFC 3461 4.3, 4.4). All others tell of the
+// message and are not the filter's to change. libmilter has one string for all
+// of them; the library adds an empty one for its end.
+func senderParams(args []string) (params []policy.Param, err error) {
+	for _, raw := range strings.Fields(strings.Join(args, " ")) {
+		key, value, _ := strings.Cut(raw, "=")
+		key = strings.ToUpper(key)
+		switch {
+		case key == "RET" && (strings.EqualFold(value, "FULL") || strings.EqualFold(value, "HDRS")):
+		case key == "ENVID" && value != "" && len(value) <= 100 && isXtext(value):
+		default:
+			return nil, fmt.Errorf("parameter %q of the sender", clean(raw))
+		}
+		if _, twice := policy.FindParam(params, key); twice {
+			return nil, fmt.Errorf("parameter %s of the sender twice", key)
+		}
+		params = append(params, policy.Param{Key: key, Value: value, Raw: key + "=" + value})
+	}
+	return params, nil
+}
+
+// isXtext: RFC 3461 4.
+func isXtext(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < '!' || c > '~' || c == '=':
+			return false
+		case c == '+':
+			if i+2 >= len(s) || strings.Trim(s[i+1:i+3], "0123456789ABCDEF") != "" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// maxLine is the longest line of a header, RFC 5322 2.1.1.
+const maxLine = 998
+
+// foldLong breaks lines of a field body that are longer at the last blank that
+// is not; where there is none the line stays as the filter wants it.
+func foldLong(name, body string) string {
+	if len(name)+1+len(body) <= maxLine {
+		return body
+	}
+	lines := strings.Split(body, "\r\n")
+	var b strings.Builder
+	for i, line := range lines {
+		room := maxLine
+		if i > 0 {
+			b.WriteString("\r\n")
+		} else {
+			room -= len(name) + 1
+		}
+		for len(line) > room {
+			at := foldPoint(line, room)
+			if at < 0 {
+				break
+			}
+			b.WriteString(line[:at] + "\r\n")
+			line, room = line[at:], maxLine
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// foldPoint is where a line that is too long is best broken: at the last blank
+// within the room, else at the first behind it; -1 if there is none. No line may
+// become blank by it, RFC 5322 3.2.2.
+func foldPoint(line string, room int) int {
+	at := strings.LastIndexAny(line[:room+1], " \t")
+	if at < 0 || isBlank(line[:at]) {
+		if at = strings.IndexAny(line[room:], " \t"); at < 0 {
+			return -1
+		}
+		at += room
+	}
+	if isBlank(line[at:]) {
+		return -1
+	}
+	return at
+}
+
+func isBlank(s string) bool { return strings.Trim(s, " \t") == "" }
+
+// crlf makes the line ends of a body CRLF: filters may send LF.
+func crlf(b []byte) []byte {
+	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+	b = bytes.ReplaceAll(b, []byte("\r"), []byte(" "))
+	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
+}
+
+// clean makes a filter's reason fit for a log line.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
