@@ -189,3 +189,18 @@ func TestFilterLongLines(t *testing.T) {
 		}
 	}
 }
+
+// A filter that never comes to its verdict is not kept in memory.
+func TestFilterEndlessAnswer(t *testing.T) {
+	f := changing(t, strings.Repeat(mods(t, wire.Modification{Code: milter.ActReplBody, Body: make([]byte, 60000)}), 20))
+	f.MaxAnswer = 1 << 20
+	d := greeted(t, f)
+	if v := oneMessage(d); v.Action != policy.Tempfail || !strings.Contains(v.Reason, errEndless.Error()) {
+		t.Errorf("%s %s", say(v), v.Reason)
+	}
+	d.done(policy.Verdict{})
+	f.MaxAnswer = 2 << 20
+	if v := oneMessage(d); v.Decided() {
+		t.Errorf("with room: %s", say(v))
+	}
+}

@@ -31,6 +31,10 @@ type Filter struct {
 	// is kept in any case.
 	ConnectTime, CommandTime, EndTime time.Duration
 
+	// MaxAnswer bounds what it may say behind the end of a message, a new body
+	// among it. 0 means 64 MiB.
+	MaxAnswer int64
+
 	Metrics *Metrics // nil: nothing is counted
 
 	breaker breaker
@@ -65,6 +69,13 @@ func (f *Filter) network() (network, address string) {
 		return "unix", path
 	}
 	return "tcp", f.Address
+}
+
+func (f *Filter) maxAnswer() int64 {
+	if f.MaxAnswer > 0 {
+		return f.MaxAnswer
+	}
+	return 64 << 20
 }
 
 func (f *Filter) connectTime() time.Duration { return orDefault(f.ConnectTime, 20*time.Second) }

@@ -19,6 +19,8 @@ type lazyConn struct {
 
 	// What is read is followed frame by frame, as the library does not tell of
 	// PROGRESS.
+	most int64   // octets of one answer, changes and all
+	took int64   // octets read since the question
 	head [5]byte // length and code of the frame under way
 	got  int     // octets of head
 	left uint32  // octets of the frame behind its code
@@ -28,8 +30,8 @@ type lazyConn struct {
 	fair  bool          // the deadline leaves the filter time enough, see restart
 }
 
-func newLazyConn(c net.Conn) *lazyConn {
-	l := &lazyConn{Conn: c, peer: socket.PeerOf(c)}
+func newLazyConn(c net.Conn, most int64) *lazyConn {
+	l := &lazyConn{Conn: c, peer: socket.PeerOf(c), most: most}
 	l.w = bufio.NewWriterSize(question{l}, 16<<10)
 	return l
 }
@@ -37,6 +39,7 @@ func newLazyConn(c net.Conn) *lazyConn {
 var (
 	errHungUp    = errors.New("milter: the filter has closed the connection")
 	errUninvited = errors.New("milter: the filter said what nobody asked for")
+	errEndless   = errors.New("milter: the filter's answer is longer than any that it may give")
 )
 
 // quiet is nil if the connection is open and nothing waits to be read. Only
@@ -63,6 +66,7 @@ func (q question) Write(p []byte) (int, error) {
 	if err := q.c.quiet(); err != nil {
 		return 0, err
 	}
+	q.c.took = 0
 	return q.c.Conn.Write(p)
 }
 
@@ -106,6 +110,10 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	c.follow(p[:n])
+	// The library keeps all changes until the verdict has come.
+	if c.took += int64(n); c.took > c.most {
+		return 0, errEndless
+	}
 	return n, err
 }
 

@@ -202,7 +202,7 @@ func TestFilterProgress(t *testing.T) {
 	for stage, want := range map[time.Duration]error{time.Minute: nil, 3 * time.Second: os.ErrDeadlineExceeded} {
 		synctest.Test(t, func(t *testing.T) {
 			ours, theirs := net.Pipe()
-			c := newLazyConn(ours)
+			c := newLazyConn(ours, 100)
 			c.until(limit, time.Now().Add(stage))
 			var filter sync.WaitGroup
 			filter.Go(func() {

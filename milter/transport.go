@@ -63,7 +63,7 @@ func (f *Filter) negotiate(ctx context.Context, deadline time.Time, legacy bool)
 			return nil, err
 		}
 		c.SetDeadline(deadline)
-		l.c = newLazyConn(socket.NewQuick(c))
+		l.c = newLazyConn(socket.NewQuick(c), f.maxAnswer())
 		l.stop = context.AfterFunc(ctx, func() { c.Close() })
 		return l.c, nil
 	})

@@ -111,6 +111,7 @@ func (h *house) filters(cfg *configs.Config) (all []policy.Filter) {
 			Label: f.Name, Address: string(f.Address), Hostname: cfg.Hostname,
 			Sign: f.Phase == "sign", OnError: onErrors[f.OnError], Shadow: f.Mode == "shadow",
 			When:        func(s *policy.Session) bool { return !slices.Contains(s.Tx.Skip, name) },
+			MaxAnswer:   int64(cfg.Limits.Size) + int64(cfg.Limits.Header), // a message, at most
 			ConnectTime: f.Connect, CommandTime: f.Command, EndTime: f.End, Metrics: h.filterCounts,
 		})
 	}
