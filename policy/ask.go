@@ -226,7 +226,8 @@ func (s *Session) evalShadow(e Evaluator, ev *Event) error {
 func (s *Session) eval(e Evaluator, ev *Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = s.caught(p, ev.Hook)
+			s.now = Verdict{}
+			err = s.Caught(p, ev.Hook)
 		}
 	}()
 	s.now, err = e.Eval(s.Ctx, s, ev)
@@ -238,9 +239,9 @@ func (s *Session) eval(e Evaluator, ev *Event) (err error) {
 
 var errGone = errors.New("the client is gone")
 
-// caught counts a panic and makes an error of it.
-func (s *Session) caught(p any, h Hook) error {
-	s.now = Verdict{}
+// Caught counts a panic, logs it with its stack and makes an error of it: for
+// who recovers, where it was recovered.
+func (s *Session) Caught(p any, h Hook) error {
 	s.Env.Metrics.panicked()
 	s.log.Error("panic", zap.String(KeySession, s.ID), zap.String(KeyStage, h.String()),
 		zap.Any(KeyReason, p), zap.ByteString(KeyStack, debug.Stack()))
