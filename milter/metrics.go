@@ -64,7 +64,7 @@ func (m *Metrics) answered(filter string, v policy.Verdict, took time.Duration) 
 		return
 	}
 	m.seconds.WithLabelValues(filter).Observe(took.Seconds())
-	if v.Decided() {
+	if v.Decided() && !v.Failed { // on_error is no answer of the filter's
 		m.verdicts.WithLabelValues(filter, v.Action.String()).Inc()
 	}
 }

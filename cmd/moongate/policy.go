@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -24,11 +25,21 @@ func scriptOptions(cfg *configs.Config, log *zap.Logger) script.Options {
 		faces = append(faces, policy.Milter)
 	}
 	return script.Options{
-		Faces: faces, Unknown: unknown(cfg), Log: log.Named("policy"),
+		Filters: filterNames(cfg),
+		Faces:   faces, Unknown: unknown(cfg), Log: log.Named("policy"),
 		AllowEmpty: cfg.Policy.AllowEmpty, AllowShrink: cfg.Policy.AllowShrink,
 		DelayReject: cfg.Policy.DelayReject, MaxStates: cfg.Policy.MaxStates,
 		Budget: lua.Budget{Instructions: int64(cfg.Policy.Instructions), Bytes: int64(cfg.Policy.Memory)},
 	}
+}
+
+// filterNames are the names by which a rule leaves a filter out.
+func filterNames(cfg *configs.Config) []string {
+	names := make([]string, len(cfg.Filters))
+	for i, f := range cfg.Filters {
+		names[i] = cmp.Or(f.Name, string(f.Address))
+	}
+	return names
 }
 
 // unknown are the facts that no front-end of the configuration can have: where

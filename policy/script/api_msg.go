@@ -141,9 +141,9 @@ var envelopeMembers = []*member{
 			x.do(L, "add_rcpt", e)
 			return 0
 		}},
-	{name: "skip_filter", from: policy.Mail,
-		params: []param{{"name", "string", "The filter's name or address, as [[filter]] has it."}},
-		doc:    "Leaves a filter out of this message. Only at mail: filters are asked from there on.",
+	{name: "skip_filter", from: policy.Mail, only: true,
+		params: []param{{"name", "string", "The filter's name; its address if [[filter]] gives it none. check warns of one that is none."}},
+		doc:    "Leaves a filter out of this message.",
 		do: func(x *state, L *glua.LState, self any) int {
 			if x.hook != policy.Mail {
 				L.RaiseError("skip_filter is not possible at '%s', only at mail", stageName(x.hook))

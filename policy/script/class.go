@@ -25,6 +25,7 @@ type member struct {
 	returns []param
 	doc     string
 	from    policy.Hook // methods: the first stage that has it
+	only    bool        // and no other
 	planned string
 
 	get func(x *state, self any) glua.LValue

@@ -34,6 +34,10 @@ type Options struct {
 	// warning.
 	Unknown map[string]string
 
+	// Filters are the names that msg:skip_filter may give: another is worth a
+	// warning. nil: they are not known.
+	Filters []string
+
 	// Watch is told the names of the DNS lists that a version declares when it
 	// begins to serve; it must not block. nil: nobody looks after them.
 	Watch func(zones []string)
@@ -57,15 +61,24 @@ type settings struct {
 	allowEmpty, allowShrink, delayReject bool
 	maxStates                            int
 	budget                               lua.Budget
+	filters                              string // Filters as one text, which can be compared; "" for nil
 }
 
 func (o Options) settings() settings {
 	o = o.withDefaults()
-	return settings{o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget}
+	filters := ""
+	if o.Filters != nil {
+		filters = "\n" + strings.Join(o.Filters, "\n")
+	}
+	return settings{o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget, filters}
 }
 
 func (o Options) with(s settings) Options {
 	o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget = s.allowEmpty, s.allowShrink, s.delayReject, s.maxStates, s.budget
+	o.Filters = nil
+	if s.filters != "" {
+		o.Filters = strings.Split(s.filters[1:], "\n")
+	}
 	return o
 }
 
@@ -168,7 +181,7 @@ func (p *Policy) compile(snap watch.Snapshot) (problems []lua.Problem) {
 	for range min(runtime.GOMAXPROCS(0), len(sources)) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(sources)); i = next.Add(1) - 1 {
-				sources[i].compile(p.opts.Unknown)
+				sources[i].compile(p.opts)
 			}
 		})
 	}
@@ -196,14 +209,14 @@ func isEmpty(data []byte) bool {
 }
 
 // compile does one file. A panic would be ours, and refuses the file.
-func (s *source) compile(unknown map[string]string) {
+func (s *source) compile(o Options) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.chunk, s.problems = nil, []lua.Problem{{File: s.file.Name, Text: fmt.Sprintf("the checks failed: %v", v)}}
 		}
 	}()
 	known := names()
-	known.Look = func(c *lua.Chunk) []lua.Problem { return look(c, unknown) }
+	known.Look = func(c *lua.Chunk) []lua.Problem { return look(c, o) }
 	s.chunk, s.problems = lua.Compile(s.file.Name, s.file.Data, known)
 }
 

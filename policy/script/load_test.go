@@ -1,6 +1,7 @@
 package script
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -309,6 +310,36 @@ func TestUnknownFacts(t *testing.T) {
 		Options{Unknown: map[string]string{"conn.user": "the proxy does not tell"}})
 	if want := "10-test.lua:2:15: conn.user is always nil here: the proxy does not tell"; p == nil || problemLines(ps) != want || !ps[0].Warning {
 		t.Errorf("policy %v: %s", p, problemLines(ps))
+	}
+}
+
+// A name that is no filter's leaves none out: it is told where the filters are
+// known.
+func TestSkipsNoFilter(t *testing.T) {
+	snap := snapshot("on.mail(function(msg)\n  msg:skip_filter('av')\n  msg:skip_filter('va')\n  msg:skip_filter(msg.from)\nend)")
+	for _, tc := range []struct {
+		filters []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"av", "rspamd"}, "10-test.lua:3:7: there is no [[filter]] \"va\" to leave out"},
+		{[]string{"va"}, "10-test.lua:2:7: there is no [[filter]] \"av\" to leave out"},
+	} {
+		o := Options{Filters: tc.filters}
+		if o = o.with(o.settings()); !slices.Equal(o.Filters, tc.filters) {
+			t.Errorf("%q became %q", tc.filters, o.Filters)
+		}
+		p, ps := Load(snap, o)
+		if p == nil || problemLines(ps) != tc.want || len(ps) > 0 && !ps[0].Warning {
+			t.Errorf("%q: policy %v: %s", tc.filters, p, problemLines(ps))
+		}
+	}
+	if p, ps := Load(snapshot("on.rcpt(function(msg)\n  msg:skip_filter('av')\nend)"), Options{}); p != nil ||
+		problemLines(ps) != "10-test.lua:2:7: msg:skip_filter is not possible at 'rcpt', only at mail" {
+		t.Errorf("at rcpt: %s", problemLines(ps))
+	}
+	if _, ps := Load(snap, Options{Filters: []string{}}); len(ps) != 2 {
+		t.Errorf("without a filter: %s", problemLines(ps))
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 // do not have, methods before their stage, verdicts that a stage cannot give,
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
-func look(c *lua.Chunk, unknown map[string]string) []lua.Problem {
-	l := &looker{chunk: c, unknown: unknown, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, tested: map[string]bool{}}
+func look(c *lua.Chunk, o Options) []lua.Problem {
+	l := &looker{chunk: c, unknown: o.Unknown, filters: o.Filters, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, tested: map[string]bool{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
 	l.warnNil()
@@ -26,6 +26,7 @@ func look(c *lua.Chunk, unknown map[string]string) []lua.Problem {
 type looker struct {
 	chunk     *lua.Chunk
 	unknown   map[string]string            // Options.Unknown
+	filters   []string                     // Options.Filters
 	functions map[string]*ast.FunctionExpr // named at the top of the file
 	known     map[string]bool              // every name the file itself gives to anything
 	seen      map[string]int               // problems by place, so that each stands under its own column

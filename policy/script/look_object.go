@@ -1,6 +1,7 @@
 package script
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/yuin/gopher-lua/ast"
@@ -142,11 +143,32 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	if m != nil && m.do != nil {
 		l.args(x, m.name, x.Method, m.params, e)
 	}
+	if c == msgClass && x.Method == "skip_filter" {
+		l.skipped(x)
+	}
 	switch {
 	case m == nil:
 	case m.do == nil:
 		l.note(x.Line(), x.Method, "%s.%s is a field, no method: write %s.%s", c.name, m.name, c.name, m.name)
+	case l.inHook && m.only && l.hook != m.from:
+		l.note(x.Line(), x.Method, "%s:%s is not possible at '%s', only at %s", c.name, m.name, stageName(l.hook), m.from)
 	case l.inHook && l.hook < m.from:
 		l.note(x.Line(), x.Method, "%s:%s is there from '%s' on, and this is '%s'", c.name, m.name, m.from, stageName(l.hook))
 	}
+}
+
+// skipped checks the name that skip_filter is given. That of no filter leaves
+// none out, and says nothing when it is asked: where the same policy serves an
+// MTA there are no filters.
+func (l *looker) skipped(x *ast.FuncCallExpr) {
+	if l.filters == nil || len(x.Args) == 0 {
+		return
+	}
+	name, ok := x.Args[0].(*ast.StringExpr)
+	if !ok || slices.Contains(l.filters, name.Value) {
+		return
+	}
+	p := l.chunk.At(x.Line(), x.Method, 0, "there is no [[filter]] %q to leave out", name.Value)
+	p.Warning = true
+	l.problems = append(l.problems, p)
 }

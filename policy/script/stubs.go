@@ -63,7 +63,9 @@ func stubClass(b *strings.Builder, c *class) {
 	for _, m := range c.members {
 		if m.do != nil {
 			doc := m.doc
-			if m.from > 0 {
+			if m.only {
+				doc += fmt.Sprintf(" Only at %s.", m.from)
+			} else if m.from > 0 {
 				doc += fmt.Sprintf(" From %s on.", m.from)
 			}
 			stubFunction(b, c.typ+":"+m.name, doc, m.params, m.returns, false)
@@ -172,7 +174,9 @@ func refClass(b *strings.Builder, c *class) {
 	for _, m := range c.members {
 		if m.do != nil {
 			doc := m.doc
-			if m.from > 0 {
+			if m.only {
+				doc += fmt.Sprintf(" Only at `%s`.", m.from)
+			} else if m.from > 0 {
 				doc += fmt.Sprintf(" From `%s` on.", m.from)
 			}
 			refEntry(b, c.name+":"+m.name, doc, m.params, m.returns)

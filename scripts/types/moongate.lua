@@ -59,8 +59,8 @@ function Msg:set_from(address, options) end
 ---@param options? {optional: boolean?, notify: string?} optional = true: the upstream may refuse it alone. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.
 function Msg:add_rcpt(address, options) end
 
----Leaves a filter out of this message. Only at mail: filters are asked from there on. From mail on.
----@param name string The filter's name or address, as [[filter]] has it.
+---Leaves a filter out of this message. Only at mail.
+---@param name string The filter's name; its address if [[filter]] gives it none. check warns of one that is none.
 function Msg:skip_filter(name) end
 
 ---Takes a recipient away that was accepted before. At rcpt, drop() is for the one under judgement. From rcpt on.
