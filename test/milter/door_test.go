@@ -50,3 +50,57 @@ func TestNestedMailDoesNotSkipFilters(t *testing.T) {
 		t.Errorf("%d messages went on", n)
 	}
 }
+
+// What the configuration says of a filter, and what a policy says and sees of it,
+// through the program.
+func TestFiltersConfigured(t *testing.T) {
+	spam := serve(t)
+	spam.use(policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		if f, ok := s.Tx.Header().Get("Subject", 1); ok && f.Value() == "spam" {
+			return policytest.Reject("spam"), nil
+		}
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.AddHeader, Name: "X-Spam-Checked", Value: " yes"})
+	}))
+	strict := serve(t)
+	strict.use(policytest.Always(policy.Message, policytest.Reject("everything")))
+	gate, up := doorWith(t, `
+on.mail(function(msg)
+  if msg.from_domain == "partner.example" then msg:skip_filter("spam") end
+end)
+on.message(function(msg)
+  local spam, away = msg.filters.spam, msg.filters.away
+  if not away then return end -- who refuses is the last that is asked
+  msg:add_header("X-Seen", (spam and spam.verdict .. " " .. tostring(spam.code) or "not asked") .. ", " .. away.verdict .. " " .. tostring(away.error ~= nil))
+end)`,
+		fmt.Sprintf("name = \"spam\"\naddress = %q", spam.addr),
+		fmt.Sprintf("name = \"watched\"\naddress = %q\nmode = \"shadow\"", strict.addr),
+		"name = \"away\"\naddress = \"unix:{dir}/nobody\"\non_error = \"accept\"")
+	c := client.Dial(t, gate.Addr, "")
+	c.Reply()
+	c.Must("250", "EHLO client.example")
+	for _, tc := range []struct{ from, subject, reply, seen string }{
+		{"a@example.net", "ham", "250", "continue nil, continue true"},
+		{"a@example.net", "spam", "550 5.7.1 spam", ""},
+		{"a@partner.example", "spam", "250", "not asked, continue true"},
+	} {
+		c.Must("250", "MAIL FROM:<"+tc.from+">")
+		c.Must("250", "RCPT TO:<b@example.org>")
+		if r := data(c, client.Head(tc.subject)+"\r\nx\r\n"); !strings.HasPrefix(r, tc.reply) {
+			t.Errorf("%s from %s: %q", tc.subject, tc.from, r)
+		}
+		if tc.seen == "" {
+			continue
+		}
+		all := up.Messages()
+		got := string(all[len(all)-1].Body())
+		if !strings.Contains(got, "X-Seen: "+tc.seen+"\r\n") || !strings.Contains(got, "\r\nX-Moongate-Unchecked: away\r\n") ||
+			strings.Contains(got, "X-Spam-Checked") != (tc.from == "a@example.net") {
+			t.Errorf("%s from %s went on as\n%s", tc.subject, tc.from, got)
+		}
+	}
+	c.Must("221", "QUIT")
+	line := gate.WaitLog("shadow", func(l moongate.Line) bool { return l["filter"] == "watched" })
+	if line["verdict"] != "reject" {
+		t.Errorf("the shadow: %s", line)
+	}
+}
