@@ -12,6 +12,7 @@ import (
 type breaker struct {
 	mu    sync.Mutex
 	fails int
+	ill   bool // one of them was in a conversation: that it takes connections says nothing
 	next  time.Time
 }
 
@@ -37,19 +38,30 @@ func (b *breaker) allow() bool {
 	return true
 }
 
-// failed notes that the filter could not be asked to the end.
-func (b *breaker) failed() {
+// failed notes that the filter could not be reached, or not be asked to the end.
+func (b *breaker) failed(reached bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.ill = b.ill || reached
 	if b.fails++; b.fails == breakAfter {
 		b.next = time.Now().Add(probeEvery)
 	}
 }
 
+// reached notes that the filter was told of a client and has answered: one that
+// was only away is back.
+func (b *breaker) reached() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ill {
+		b.fails = 0
+	}
+}
+
 // served notes that the filter has done its work: it has judged a message, or
-// decided something before. That it takes connections says little of it.
+// decided something before.
 func (b *breaker) served() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fails = 0
+	b.fails, b.ill = 0, false
 }

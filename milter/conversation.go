@@ -225,6 +225,7 @@ func (c *conversation) connect(s *policy.Session, ev *policy.Event) (policy.Verd
 	if err != nil {
 		return policy.Verdict{}, err
 	}
+	c.f.breaker.reached()
 	return c.verdict(act, policy.Connect)
 }
 

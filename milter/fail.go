@@ -12,7 +12,8 @@ import (
 
 // fail notes that the filter cannot be asked about this message.
 func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.Verdict {
-	if c.link != nil {
+	reached := c.link != nil
+	if reached {
 		c.fair = c.link.c.fair
 	}
 	c.drop()
@@ -20,7 +21,7 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 		return policy.Verdict{Action: policy.Tempfail, Reply: replyNotNow, Failed: true, Reason: "the client is gone"}
 	}
 	if c.blame(err) {
-		c.f.breaker.failed()
+		c.f.breaker.failed(reached)
 	}
 	early := h < policy.Mail || h == policy.Unknown
 	if early && errors.Is(err, errBreaker) {

@@ -322,7 +322,7 @@ func TestFilterBreaker(t *testing.T) {
 		dial := func() error {
 			_, err := f.dial(t.Context(), time.Now().Add(time.Second))
 			if err != errBreaker {
-				f.breaker.failed()
+				f.breaker.failed(false)
 			}
 			return err
 		}
@@ -348,7 +348,7 @@ func TestFilterBreaker(t *testing.T) {
 func TestFilterBreakerTells(t *testing.T) {
 	f := &Filter{Address: "unix:" + t.TempDir() + "/s", OnError: policy.Accept}
 	for range breakAfter {
-		f.breaker.failed()
+		f.breaker.failed(false)
 	}
 	d := doorOf(t, t.Context(), []policy.Filter{f})
 	defer d.close()

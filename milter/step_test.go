@@ -176,6 +176,20 @@ func dialOnce(t *testing.T, f *Filter) error {
 	return err
 }
 
+// One that was only away is back with the first client that it is told of: clients
+// that send no message must not keep it away.
+func TestFilterBreakerReached(t *testing.T) {
+	filter := &Filter{Label: "f", Address: fakeFilter(t, nil).addr()}
+	for range breakAfter {
+		filter.breaker.failed(false)
+	}
+	filter.breaker.next = time.Time{} // the second has passed
+	greeted(t, filter)
+	if err := dialOnce(t, filter); err != nil {
+		t.Error(err)
+	}
+}
+
 // What the breaker counts.
 func TestFilterBlame(t *testing.T) {
 	late := &Filter{Address: "unix:/nowhere"}
