@@ -10,6 +10,9 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
+// unchecked is the field that marks a message which a filter could not see.
+const unchecked = "X-Moongate-Unchecked"
+
 // fail notes that the filter cannot be asked about this message.
 func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.Verdict {
 	reached := c.link != nil
@@ -35,7 +38,7 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 	}
 	c.failed = fmt.Errorf("filter %s: %w", c.f.Name(), err)
 	if c.f.OnError == policy.Accept && !c.f.Shadow {
-		s.Tx.Note(policy.Edit{Kind: policy.AddHeader, Name: "X-Moongate-Unchecked", Value: " " + headerWord(c.f.Name()), By: c.f.Name()})
+		s.Tx.Note(policy.Edit{Kind: policy.AddHeader, Name: unchecked, Value: " " + headerWord(c.f.Name()), By: c.f.Name()})
 	}
 	return c.onError(s, h)
 }

@@ -34,7 +34,7 @@ func viewOf(tx *policy.Transaction, signs bool) *view {
 		v := newView(tx.Message.Header.Fields(), len(tx.Edits))
 		for i := range tx.Edits {
 			if e := &tx.Edits[i]; e.Kind.IsHeader() {
-				v.replay(e, e.Rule != nil || e.By == "moongate")
+				v.replay(e, e.Rule != nil || e.By == "moongate" || e.Name == unchecked)
 			}
 		}
 		if v.shows(out) {

@@ -200,3 +200,20 @@ func TestVerifyingViewOfSecond(t *testing.T) {
 		t.Errorf("goes on (-want +got):\n%s", diff)
 	}
 }
+
+// That one filter failed is nothing that the next one is to verify.
+func TestVerifyingViewOfFailed(t *testing.T) {
+	var seen string
+	two := asFilter(t, policytest.Rule(policy.Message, func(s *policy.Session, ev *policy.Event) (policy.Verdict, error) {
+		seen = string(s.Tx.Header().Append(nil))
+		return policy.Verdict{}, nil
+	}))
+	d := doorOf(t, t.Context(), []policy.Filter{
+		&Filter{Label: "one", Address: "unix:" + t.TempDir() + "/s", OnError: policy.Accept},
+		&Filter{Label: "two", Address: two},
+	})
+	defer d.close()
+	if v := converse(d); v.Decided() || seen != aHeader || d.out() != aHeader+"X-Moongate-Unchecked: one\r\n" {
+		t.Errorf("%s, the second saw\n%s", say(v), seen)
+	}
+}

@@ -91,6 +91,23 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// Above mbox lines stands no field: who reads them ends the header at the next
+// one.
+func TestInsertBehindMbox(t *testing.T) {
+	for _, at := range []int{-1, 0, 1, 2} {
+		h, _ := ParseHeader([]byte("From a\r\n>From b\r\nX: 1\r\n"))
+		h = h.Clone()
+		h.Insert(at, "New", " n")
+		if got := string(h.Append(nil)); got != "From a\r\n>From b\r\nNew: n\r\nX: 1\r\n" {
+			t.Errorf("at %d: %q", at, got)
+		}
+	}
+	h, _ := ParseHeader([]byte("From a\r\n"))
+	if h.Insert(0, "New", " n"); string(h.Append(nil)) != "From a\r\nNew: n\r\n" || h.Mbox() != 1 {
+		t.Errorf("%q", h.Append(nil))
+	}
+}
+
 func TestCheckField(t *testing.T) {
 	for _, ok := range [][2]string{{"X-A", " value"}, {"X-A", " a\r\n b"}, {"X-A", ""}, {"X", " \xe9"}} {
 		if err := CheckField(ok[0], ok[1]); err != nil {
