@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -12,19 +13,17 @@ import (
 )
 
 // hanging is a filter that gives no answer to one command until the test ends.
-func hanging(t *testing.T, at milter.Code) (f *fake, asked chan struct{}) {
-	asked = make(chan struct{}, 100)
+func hanging(t *testing.T, at milter.Code) *fake {
 	over := make(chan struct{})
-	f = fakeFilter(t, func(_ int, f wire.Frame) string {
+	f := fakeFilter(t, func(_ int, f wire.Frame) string {
 		if milter.Code(f.Code) == at {
-			asked <- struct{}{}
 			<-over
 			return hangUp
 		}
 		return goOn
 	})
 	t.Cleanup(func() { close(over) }) // before the filter's own
-	return f, asked
+	return f
 }
 
 // A filter that hangs costs the filters behind it nothing but time: they answer,
@@ -32,24 +31,26 @@ func hanging(t *testing.T, at milter.Code) (f *fake, asked chan struct{}) {
 func TestFilterHangsBeforeOthers(t *testing.T) {
 	for _, code := range []milter.Code{milter.CodeConn, milter.CodeMail, milter.CodeRcpt, milter.CodeEOB} {
 		for name, ill := range map[string]*Filter{"accept": {OnError: policy.Accept}, "shadow": {Shadow: true}} {
-			f, _ := hanging(t, code)
-			well := fakeFilter(t, func(_ int, f wire.Frame) string {
-				if milter.Code(f.Code) == milter.CodeEOB {
-					return refuse
+			t.Run(fmt.Sprintf("%s/%c", name, code), func(t *testing.T) {
+				t.Parallel()
+				well := fakeFilter(t, func(_ int, f wire.Frame) string {
+					if milter.Code(f.Code) == milter.CodeEOB {
+						return refuse
+					}
+					return goOn
+				})
+				ill.Label, ill.Address = "ill", hanging(t, code).addr()
+				other := &Filter{Label: "well", Address: well.addr()}
+				d := doorOf(t, t.Context(), []policy.Filter{ill, other})
+				defer d.close()
+				d.s.Env.StageTime, d.s.Env.AllTime = 3*time.Second, 3*time.Second
+				if v := converse(d); say(v) != "reject 550 5.7.1 Command rejected" {
+					t.Errorf("%s %s", say(v), v.Reason)
 				}
-				return goOn
+				if other.breaker.fails != 0 {
+					t.Error("the other is blamed")
+				}
 			})
-			ill.Label, ill.Address = "ill", f.addr()
-			other := &Filter{Label: "well", Address: well.addr()}
-			d := doorOf(t, t.Context(), []policy.Filter{ill, other})
-			d.s.Env.StageTime, d.s.Env.AllTime = time.Second, time.Second
-			if v := converse(d); say(v) != "reject 550 5.7.1 Command rejected" {
-				t.Errorf("%s, hangs at %c: %s %s", name, code, say(v), v.Reason)
-			}
-			if other.breaker.fails != 0 {
-				t.Errorf("%s, hangs at %c: the other is blamed", name, code)
-			}
-			d.close()
 		}
 	}
 }
