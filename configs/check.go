@@ -108,6 +108,10 @@ func (c *Config) checkAddresses(add adder) {
 	claim("milter.address", c.Milter.Address)
 	claim("admin.address", c.Admin.Address)
 
+	if len(c.Filters) > 0 && len(c.Listeners) == 0 && c.Milter.Address != "" {
+		// Its operator has seen it start, and takes his mail for scanned.
+		add(elementPath("filter", 0), "`filter[0]`: filters are asked about what comes in at a [[listener]], and there is none: no message would reach this one; give it to the MTA that asks [milter]")
+	}
 	names := map[string]string{}
 	for i, f := range c.Filters {
 		path := elementPath("filter", i)
