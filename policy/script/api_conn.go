@@ -27,8 +27,8 @@ var connClass = (&class{name: "conn", typ: "Conn", doc: "The client's connection
 			})},
 		{name: "ptr", typ: "string?", doc: "Its name by DNS, if that name leads back to the address.",
 			get: conn(func(x *state, c *connVars) glua.LValue { return c.ptr.orNil(x.s.PTR) })},
-		{name: "helo", typ: "string?", doc: "Name given with EHLO or HELO; nil before it.",
-			get: conn(func(x *state, c *connVars) glua.LValue { return c.helo.orNil(x.s.Helo) })},
+		{name: "helo", typ: "string?", doc: `Name given with EHLO or HELO; nil before it. "" from mail on, if an MTA that asks us or forwards clients to us let one go without.`,
+			get: conn(heloOf)},
 		{name: "tls", typ: "Tls?", doc: "nil in clear.",
 			get: conn(func(x *state, c *connVars) glua.LValue {
 				if x.s.TLS == nil {
@@ -47,6 +47,15 @@ var connClass = (&class{name: "conn", typ: "Conn", doc: "The client's connection
 
 func conn(get func(x *state, c *connVars) glua.LValue) func(*state, any) glua.LValue {
 	return func(x *state, self any) glua.LValue { return get(x, self.(*connVars)) }
+}
+
+// heloOf is conn.helo. An MTA may let its clients send mail without a HELO, where
+// the door does not: the rules that it asks are those of the door, and find text.
+func heloOf(x *state, c *connVars) glua.LValue {
+	if x.s.Helo == "" && (x.hook == policy.Helo || x.s.Tx != nil) {
+		return c.helo.of("")
+	}
+	return c.helo.orNil(x.s.Helo)
 }
 
 // address makes ip and net Lua values, once for an address.

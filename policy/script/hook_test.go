@@ -105,6 +105,28 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// A client may send mail without a HELO, where a Postfix that permits it asks us
+// or forwards him. Rules that the door asks find text there all the same.
+func TestNoHelo(t *testing.T) {
+	c := connect(t, `
+local function helo(conn) return reject(conn.helo == nil and "nil" or "'" .. conn.helo .. "'") end
+on.connect(helo)
+on.helo(helo)
+on.unknown(helo)
+on.mail(function(msg) return helo(msg.conn) end)
+on.rcpt(function(msg) return helo(msg.conn) end)
+on.message(function(msg) return helo(msg.conn) end)`)
+	c.is(c.ask(policy.Connect), "554 5.7.1 nil")
+	c.is(c.ask(policy.Unknown), "550 5.7.1 nil")
+	c.is(c.ask(policy.Helo), "550 5.7.1 ''")
+	c.Begin(policytest.Path(t, "a@b.example"), nil)
+	c.is(c.ask(policy.Mail), "550 5.7.1 ''")
+	c.is(c.rcpt("b@x.example"), "550 5.7.1 ''")
+	c.is(c.ask(policy.Message), "550 5.7.1 ''")
+	c.Helo = "h.example"
+	c.is(c.ask(policy.Mail), "550 5.7.1 'h.example'")
+}
+
 func TestFacts(t *testing.T) {
 	c := connect(t, `
 local function text(o, names)

@@ -98,6 +98,7 @@ func TestProblems(t *testing.T) {
 		{"rates", "local a = ratelimit('x', {'1/s','2/m','3/h','4/d','5/w','6/2s','7/3s','8/4s','9/5s'})\non.mail(function() end)", `10-test.lua:1:11: ratelimit: at most 8 rates, and here are 9`},
 		{"text that may be nil", "on.message(function(msg)\n  msg:set_header('Subject', '[x] ' .. msg.subject)\nend)", `10-test.lua:2:43: msg.subject may be nil, and this would be an error then: write (msg.subject or "")`},
 		{"header that may be nil", "on.message(function(msg)\n  if msg:header('X'):find('a') then return accept() end\nend)", `10-test.lua:2:10: msg:header("X") may be nil, and this would be an error then: write (msg:header("X") or "")`},
+		{"no HELO yet", "on.unknown(function(conn, line)\n  return reject('hello ' .. conn.helo)\nend)", `10-test.lua:2:34: conn.helo may be nil, and this would be an error then: write (conn.helo or "")`},
 		{"text called", "on.mail(function(msg) return reject('a' .. msg.from 'b') end)", `10-test.lua:1:48: from is text and cannot be called`},
 		{"on with a colon", "on:mail(function(msg) end)", `10-test.lua:1:1: on.mail: write on.mail(...), with a dot`},
 		{"loop over numbers", "on.mail(function(msg) for i in 1, 10 do end end)", `10-test.lua:1:23: a loop over numbers is written 'for i = 1, 10 do'`},

@@ -23,7 +23,7 @@ func (l *looker) key(x ast.Expr, e env) string {
 		c := l.class(x.Object, e)
 		switch {
 		case c == connClass && (m.name == "ip" || m.name == "net"), // nil on a unix socket only
-			c == connClass && m.name == "helo" && l.hook != policy.Connect:
+			c == connClass && m.name == "helo" && l.greeted():
 			return ""
 		}
 		return c.name + "." + m.name
@@ -43,6 +43,11 @@ func (l *looker) key(x ast.Expr, e env) string {
 		return key
 	}
 	return ""
+}
+
+// greeted reports a stage at which a client has said EHLO, or is as if he had.
+func (l *looker) greeted() bool {
+	return l.hook != policy.Connect && l.hook != policy.Unknown && l.hook != policy.Vrfy
 }
 
 // needs notes that an expression is used as text.

@@ -16,7 +16,7 @@
 ---@field net string? Its network, "192.0.2.0/24" or "2001:db8::/64".
 ---@field port integer? The client's port.
 ---@field ptr string? Its name by DNS, if that name leads back to the address.
----@field helo string? Name given with EHLO or HELO; nil before it.
+---@field helo string? Name given with EHLO or HELO; nil before it. "" from mail on, if an MTA that asks us or forwards clients to us let one go without.
 ---@field tls Tls? nil in clear.
 ---@field user string? Login name; nil if the client has not logged in.
 ---@field listener string Where the client connected.
