@@ -461,7 +461,7 @@ func TestDelay(t *testing.T) {
 	m.c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil || time.Since(start) > maxDelay-time.Second {
+	if err := srv.Shutdown(ctx); err != nil || time.Since(start) > policy.Milter.MaxDelay-time.Second {
 		t.Errorf("the session of a client that is gone lives for %v: %v", time.Since(start), err)
 	}
 }

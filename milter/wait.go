@@ -6,12 +6,11 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
-// An MTA waits 30 s for an answer. maxDelay bounds what verdicts' delays take
-// of them, maxWait what questions and delays take together, and maxBehind what
-// questions take for whose answer it does not wait: it has gone on by then, and
-// its next wait begins while we are still at them.
+// An MTA waits 30 s for an answer. The face's MaxDelay bounds what verdicts'
+// delays take of them, maxWait what questions and delays take together, and
+// maxBehind what questions take for whose answer it does not wait: it has gone
+// on by then, and its next wait begins while we are still at them.
 const (
-	maxDelay  = 15 * time.Second
 	maxWait   = 27 * time.Second
 	maxBehind = 18 * time.Second
 )
@@ -35,7 +34,7 @@ func (c *conn) ask(ev *policy.Event) policy.Verdict {
 		c.behind, c.owed = c.behind+took, delay
 		return v
 	}
-	delay, c.owed = min(delay, maxDelay), 0
+	delay, c.owed = min(delay, policy.Milter.MaxDelay), 0
 	if ev.Hook != policy.Message { // there the MTA is told to wait on
 		delay = min(delay, maxWait-c.behind-took)
 	}

@@ -354,11 +354,17 @@ func (s *Session) hookTime(h Hook) time.Duration {
 	return orDefault(s.Env.HookTime, 2*time.Second)
 }
 
+// What a stage may take with all of its judges, and the stage of whole messages.
+const (
+	Stage        = 20 * time.Second
+	MessageStage = 120 * time.Second
+)
+
 func (s *Session) stageTime(h Hook) time.Duration {
 	if h == Message {
-		return orDefault(s.Env.AllTime, 120*time.Second)
+		return orDefault(s.Env.AllTime, MessageStage)
 	}
-	return orDefault(s.Env.StageTime, 20*time.Second)
+	return orDefault(s.Env.StageTime, Stage)
 }
 
 func orDefault(d, def time.Duration) time.Duration {

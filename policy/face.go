@@ -1,9 +1,13 @@
 package policy
 
+import "time"
+
 // Face is what a front-end can honour: which action at which hook, which edit
 // at which hook. Loading a policy and every Ask look it up here.
 type Face struct {
-	Name    string
+	Name     string
+	MaxDelay time.Duration // what a verdict's Delay is cut to
+
 	actions [NumAsked][numActions]bool
 	edits   [NumAsked][numEdits]bool
 }
@@ -23,12 +27,15 @@ func (f *Face) Asks(h Hook) bool { return int(h) < NumAsked && f.actions[h][Cont
 
 // The two faces. A policy that is served on both must be legal on both.
 var (
-	SMTP   = newFace("smtp")
-	Milter = newFace("milter", Auth, Vrfy) // a milter never sees AUTH, VRFY, EXPN
+	// A session that waits still costs a connection.
+	SMTP = newFace("smtp", 30*time.Second)
+	// A milter never sees AUTH, VRFY, EXPN; and an MTA waits 30 s for an answer,
+	// which the questions behind a delay want their part of.
+	Milter = newFace("milter", 15*time.Second, Auth, Vrfy)
 )
 
-func newFace(name string, without ...Hook) *Face {
-	f := &Face{Name: name}
+func newFace(name string, maxDelay time.Duration, without ...Hook) *Face {
+	f := &Face{Name: name, MaxDelay: maxDelay}
 	can := func(h Hook, actions ...Action) {
 		f.actions[h][Continue] = true
 		for _, a := range actions {

@@ -80,8 +80,11 @@ func share(end time.Time, others bool) time.Time {
 		return end
 	}
 	now := time.Now()
-	return now.Add(max(end.Sub(now), 0) * 5 / 8)
+	return now.Add(ShareOf(max(end.Sub(now), 0)))
 }
+
+// ShareOf is what a judge gets of a time that others need, too.
+func ShareOf(d time.Duration) time.Duration { return d * 5 / 8 }
 
 // filtersLeft reports whether filters are to be asked behind the i-th of a
 // phase, -1 being before the first. The signing ones are the last.

@@ -100,6 +100,6 @@ func bound(l configs.Listener) time.Duration {
 func (h *house) frontEnv(cfg *configs.Config, l configs.Listener) *policy.Env {
 	env := h.env(cfg, policy.SMTP)
 	env.MessageTime = within(l, cfg.Timeouts.Message)
-	env.AllTime = within(l, 120*time.Second)
+	env.AllTime = within(l, policy.MessageStage)
 	return env
 }
