@@ -26,7 +26,9 @@ func scriptOptions(cfg *configs.Config, log *zap.Logger) script.Options {
 	}
 	return script.Options{
 		Filters: filterNames(cfg),
-		Faces:   faces, Unknown: unknown(cfg), Log: log.Named("policy"),
+		Faces:   faces, Unknown: unknown(cfg), NotAsked: notAsked(cfg), Longest: longest(cfg),
+		NoDrawer:   len(cfg.Listeners) > 0 && cfg.Quarantine.Path == "",
+		Log:        log.Named("policy"),
 		AllowEmpty: cfg.Policy.AllowEmpty, AllowShrink: cfg.Policy.AllowShrink,
 		DelayReject: cfg.Policy.DelayReject, MaxStates: cfg.Policy.MaxStates,
 		Budget: lua.Budget{Instructions: int64(cfg.Policy.Instructions), Bytes: int64(cfg.Policy.Memory)},
@@ -40,21 +42,6 @@ func filterNames(cfg *configs.Config) []string {
 		names[i] = cmp.Or(f.Name, string(f.Address))
 	}
 	return names
-}
-
-// unknown are the facts that no front-end of the configuration can have: where
-// every door stands behind a Postfix, that one has the TLS and the login.
-func unknown(cfg *configs.Config) map[string]string {
-	if len(cfg.Listeners) == 0 || cfg.Milter.Address != "" {
-		return nil
-	}
-	for _, l := range cfg.Listeners {
-		if len(l.XForward) == 0 {
-			return nil
-		}
-	}
-	const why = "every listener has xforward, which does not tell it"
-	return map[string]string{"conn.user": why, "conn.tls": why}
 }
 
 // snapshot reads the policy directory. Without one, which allow_empty must

@@ -24,9 +24,6 @@ func (v *verdict) in() *state { return v.x }
 
 var verdictClass = (&class{name: "verdict", typ: "Verdict", doc: "What a rule returns. It comes from reject, tempfail, accept and their kin."}).ready()
 
-// maxDelay bounds delay(): a sleeping session still costs a connection.
-const maxDelay = 30 * time.Second
-
 var (
 	replyParams = []param{
 		{"code", "integer?", "The reply code; by default what the stage wants."},
@@ -67,7 +64,7 @@ var verdictFunctions = []*function{
 		stages: canDo(policy.Quarantine),
 		do:     func(x *state, L *glua.LState) int { return x.plain(L, "quarantine", policy.Quarantine) }},
 	{name: "delay", must: true, returns: verdictValue,
-		params: []param{{"seconds", "number", "At most 30."}, {"verdict", "Verdict?", "What to answer then; without it the next rule is asked."}},
+		params: []param{{"seconds", "number", "At most 30; in a milter 15."}, {"verdict", "Verdict?", "What to answer then; without it the next rule is asked."}},
 		doc:    "Answers later.",
 		do:     (*state).delay},
 }
@@ -215,8 +212,8 @@ func (x *state) delay(L *glua.LState) int {
 	if !ok || !(n >= 0) {
 		L.RaiseError("delay: the seconds are a number from 0 on")
 	}
-	d := maxDelay
-	if n < glua.LNumber(maxDelay/time.Second) {
+	d := policy.SMTP.MaxDelay
+	if n < glua.LNumber(d/time.Second) {
 		d = time.Duration(float64(n) * float64(time.Second))
 	}
 	if L.Get(2) == glua.LNil {

@@ -95,7 +95,7 @@ func (e *Engine) Reload(snap watch.Snapshot) ([]lua.Problem, error) {
 
 // Use is Reload with other settings, under which the same scripts are a new
 // version, too. If they are refused the old settings stay with the old version.
-// Of next it takes AllowEmpty, AllowShrink, DelayReject, MaxStates and Budget;
+// Of next it takes AllowEmpty, AllowShrink, DelayReject, MaxStates, Budget, NoDrawer, Longest and Filters;
 // all else is as NewEngine was told. Lists and what is held back of them stay.
 func (e *Engine) Use(snap watch.Snapshot, next Options) ([]lua.Problem, error) {
 	e.mu.Lock()

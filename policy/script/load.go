@@ -34,6 +34,18 @@ type Options struct {
 	// warning.
 	Unknown map[string]string
 
+	// NotAsked names hooks whose rules no front-end ever asks, and why; a rule is
+	// worth a warning.
+	NotAsked map[policy.Hook]string
+
+	// NoDrawer says that the SMTP door has nowhere to keep what quarantine()
+	// keeps.
+	NoDrawer bool
+
+	// Longest is what a rule may take at a hook on the face that has least time
+	// for it: a longer timeout is worth a warning.
+	Longest [policy.NumAsked]Longest
+
 	// Filters are the names that msg:skip_filter may give: another is worth a
 	// warning. nil: they are not known.
 	Filters []string
@@ -41,6 +53,12 @@ type Options struct {
 	// Watch is told the names of the DNS lists that a version declares when it
 	// begins to serve; it must not block. nil: nobody looks after them.
 	Watch func(zones []string)
+}
+
+// Longest is a time that bounds one of a rule's; zero: none does.
+type Longest struct {
+	Time time.Duration
+	Why  string // where: "at `listener[0]`"
 }
 
 func (o Options) withDefaults() Options {
@@ -61,6 +79,8 @@ type settings struct {
 	allowEmpty, allowShrink, delayReject bool
 	maxStates                            int
 	budget                               lua.Budget
+	noDrawer                             bool
+	longest                              [policy.NumAsked]Longest
 	filters                              string // Filters as one text, which can be compared; "" for nil
 }
 
@@ -70,12 +90,12 @@ func (o Options) settings() settings {
 	if o.Filters != nil {
 		filters = "\n" + strings.Join(o.Filters, "\n")
 	}
-	return settings{o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget, filters}
+	return settings{o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget, o.NoDrawer, o.Longest, filters}
 }
 
 func (o Options) with(s settings) Options {
 	o.AllowEmpty, o.AllowShrink, o.DelayReject, o.MaxStates, o.Budget = s.allowEmpty, s.allowShrink, s.delayReject, s.maxStates, s.budget
-	o.Filters = nil
+	o.NoDrawer, o.Longest, o.Filters = s.noDrawer, s.longest, nil
 	if s.filters != "" {
 		o.Filters = strings.Split(s.filters[1:], "\n")
 	}

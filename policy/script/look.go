@@ -15,18 +15,18 @@ import (
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
 func look(c *lua.Chunk, o Options) []lua.Problem {
-	l := &looker{chunk: c, unknown: o.Unknown, filters: o.Filters, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, tested: map[string]bool{}}
+	l := &looker{chunk: c, opts: o, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, reads: map[string]*read{}, tested: map[string]bool{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
 	l.warnNil()
+	l.warnUnknown()
 	return l.problems
 }
 
 // looker walks one file.
 type looker struct {
 	chunk     *lua.Chunk
-	unknown   map[string]string            // Options.Unknown
-	filters   []string                     // Options.Filters
+	opts      Options
 	functions map[string]*ast.FunctionExpr // named at the top of the file
 	known     map[string]bool              // every name the file itself gives to anything
 	seen      map[string]int               // problems by place, so that each stands under its own column
@@ -35,7 +35,8 @@ type looker struct {
 	inHook    bool
 	inBody    bool // not in a function within the handler
 	nils      []nilUse
-	tested    map[string]bool // what may be nil and is tested somewhere
+	reads     map[string]*read // of Options.Unknown
+	tested    map[string]bool  // what may be nil and is tested somewhere
 }
 
 // env is which class the names in scope are known to be of.

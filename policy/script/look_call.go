@@ -142,6 +142,7 @@ func (l *looker) verdict(x *ast.FuncCallExpr, name string, e env) {
 		l.note(x.Line(), name, "%s: a log rule decides nothing", name)
 		return
 	}
+	l.onFaces(x, name)
 	class, ok := map[string]int{"reject": 5, "tempfail": 4, "disconnect": 0}[name]
 	if !ok {
 		l.args(x, name, name, verdictFunctions[i].params, e)

@@ -86,11 +86,7 @@ func (l *looker) read(x *ast.AttrGetExpr, e env) {
 	if c == nil || !ok {
 		return
 	}
-	if why, ok := l.unknown[c.name+"."+key.Value]; ok {
-		p := l.chunk.At(x.Line(), key.Value, 0, "%s.%s is always nil here: %s", c.name, key.Value, why)
-		p.Warning = true
-		l.problems = append(l.problems, p)
-	}
+	l.unknown(c.name+"."+key.Value, key)
 	m := l.member(c, key.Value, x.Line())
 	if m != nil && m.do != nil {
 		l.note(x.Line(), key.Value, "%s.%s is a method: call it as %s:%s(...)", c.name, m.name, c.name, m.name)
@@ -161,11 +157,11 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 // none out, and says nothing when it is asked: where the same policy serves an
 // MTA there are no filters.
 func (l *looker) skipped(x *ast.FuncCallExpr) {
-	if l.filters == nil || len(x.Args) == 0 {
+	if l.opts.Filters == nil || len(x.Args) == 0 {
 		return
 	}
 	name, ok := x.Args[0].(*ast.StringExpr)
-	if !ok || slices.Contains(l.filters, name.Value) {
+	if !ok || slices.Contains(l.opts.Filters, name.Value) {
 		return
 	}
 	p := l.chunk.At(x.Line(), x.Method, 0, "there is no [[filter]] %q to leave out", name.Value)

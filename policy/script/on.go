@@ -86,6 +86,12 @@ func (ld *loading) note(r *policy.Rule, format string, args ...any) {
 	ld.problems = append(ld.problems, lua.Problem{File: r.File, Line: r.Line, Text: text})
 }
 
+// warn is note for what does not refuse a policy.
+func (ld *loading) warn(r *policy.Rule, format string, args ...any) {
+	ld.note(r, format, args...)
+	ld.problems[len(ld.problems)-1].Warning = true
+}
+
 var ruleOptions = []string{"name", "on_error", "timeout", "mode", "at"}
 
 // options reads { name=, on_error=, timeout=, mode=, at= }.
@@ -168,16 +174,26 @@ func quoteValue(v glua.LValue) string {
 	return typeName(v)
 }
 
-// faces finds rules that a face can never ask.
+// faces finds rules that a face can never ask, or not for as long as they want.
 func (p *Policy) faces() (problems []lua.Problem) {
 	ld := &loading{p: p}
+	for _, r := range p.rules {
+		if why, ok := p.opts.NotAsked[r.Hook]; ok {
+			ld.warn(r, "on.%s is never asked here: %s", stageName(r.Hook), why)
+		}
+		if r.Hook == policy.Done {
+			continue
+		}
+		if most := p.opts.Longest[r.Hook]; most.Time > 0 && r.Timeout > most.Time {
+			ld.warn(r, "on.%s: timeout %s: a rule has at most %s here, %s", stageName(r.Hook), r.Timeout, most.Time, most.Why)
+		}
+	}
 	for _, f := range p.opts.Faces {
 		for _, r := range p.rules {
 			if r.Hook != policy.Done && !f.Asks(r.Hook) {
 				ld.note(r, "on.%s is never asked by %s", r.Hook, faceName(f))
 			} else if r.Hook == policy.Auth {
-				ld.note(r, "on.auth is not asked yet: AUTH is not supported yet")
-				ld.problems[len(ld.problems)-1].Warning = true
+				ld.warn(r, "on.auth is not asked yet: AUTH is not supported yet")
 			}
 		}
 	}

@@ -449,7 +449,7 @@ function drop(reason) end
 function quarantine(reason) end
 
 ---Answers later.
----@param seconds number At most 30.
+---@param seconds number At most 30; in a milter 15.
 ---@param verdict? Verdict What to answer then; without it the next rule is asked.
 ---@return Verdict
 ---@nodiscard

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/script"
+)
+
+// What the faces cannot do with this configuration, beyond their tables: the
+// policy is told when it is loaded (docs/faces.md).
+
+// onlyForwarded reports whether all mail comes from a Postfix that speaks for
+// its clients: what it answers itself, and what it keeps to itself, nobody asks.
+func onlyForwarded(cfg *configs.Config) bool {
+	return len(cfg.Listeners) > 0 && cfg.Milter.Address == "" &&
+		!slices.ContainsFunc(cfg.Listeners, func(l configs.Listener) bool { return len(l.XForward) == 0 })
+}
+
+// unknown are the facts that no front-end of the configuration can have. As a
+// milter we have them from the MTA.
+func unknown(cfg *configs.Config) map[string]string {
+	switch {
+	case onlyForwarded(cfg):
+		const why = "every listener has xforward, which does not tell it"
+		return map[string]string{"conn.user": why, "conn.tls": why}
+	case len(cfg.Listeners) > 0 && cfg.Milter.Address == "":
+		return map[string]string{"conn.user": "AUTH is not supported yet at a listener", "conn.tls": "TLS is not supported yet at a listener"}
+	}
+	return nil
+}
+
+// notAsked are the hooks at which nobody asks.
+func notAsked(cfg *configs.Config) map[policy.Hook]string {
+	if !onlyForwarded(cfg) {
+		return nil
+	}
+	const why = "every listener has xforward, and the Postfix in front answers such commands"
+	return map[policy.Hook]string{policy.Unknown: why, policy.Vrfy: why}
+}
+
+// longest is what a rule may take where it has least time for it. A rule's
+// timeout is checked by itself against a stage that nobody else needs.
+func longest(cfg *configs.Config) (times [policy.NumAsked]script.Longest) {
+	least := func(h policy.Hook, t time.Duration, why string) {
+		if times[h].Time == 0 || t < times[h].Time {
+			times[h] = script.Longest{Time: t.Round(100 * time.Millisecond), Why: why}
+		}
+	}
+	signs := slices.ContainsFunc(cfg.Filters, func(f configs.Filter) bool { return f.Phase == "sign" })
+	for i, l := range cfg.Listeners {
+		most, why := within(l, policy.MessageStage), fmt.Sprintf("at `listener[%d]` with its budget of %s", i, l.Wait())
+		switch {
+		case signs:
+			least(policy.Message, policy.ShareOf(most), "as a [[filter]] with phase = \"sign\" comes behind it"+map[bool]string{true: " " + why}[most < policy.MessageStage])
+		case most < policy.MessageStage:
+			least(policy.Message, most, why)
+		}
+		for h := range policy.Hook(policy.NumAsked) {
+			if len(cfg.Filters) > 0 && h != policy.Message {
+				least(h, policy.ShareOf(policy.Stage), "as a [[filter]] is asked behind it")
+			}
+		}
+	}
+	return times
+}

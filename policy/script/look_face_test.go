@@ -1,0 +1,71 @@
+package script
+
+import (
+	"testing"
+	"time"
+
+	"github.com/moongate/moongate/policy"
+)
+
+// What a face cannot do although its table has it is told when a policy is
+// loaded: with the line of the script, and what it comes to.
+func TestToldForFaces(t *testing.T) {
+	smtp, milter, both := []*policy.Face{policy.SMTP}, []*policy.Face{policy.Milter}, []*policy.Face{policy.SMTP, policy.Milter}
+	var longest [policy.NumAsked]Longest
+	longest[policy.Message] = Longest{22500 * time.Millisecond, "at `listener[0]`"}
+	const noDrawer = "quarantine needs a [quarantine] path: without it the SMTP door can only ask for each such message again (451)"
+	for _, tc := range []struct {
+		name, policy string
+		o            Options
+		want         string
+		refused      bool
+	}{
+		{"a drawer", "on.mail(function(msg)\n  return quarantine('odd')\nend)", Options{}, "", false},
+		{"no drawer", "on.mail(function(msg)\n  return quarantine('odd')\nend)", Options{NoDrawer: true}, "10-test.lua:2:10: " + noDrawer, true},
+		{"no drawer, perhaps unused", "local function odd() return quarantine('odd') end\non.mail(function(msg) end)", Options{NoDrawer: true}, "10-test.lua:1:29: " + noDrawer, false},
+
+		{"disconnect at the door", "on.rcpt(function(msg, rcpt) return disconnect(554, 'no') end)", Options{Faces: smtp}, "", false},
+		{"disconnect in a milter", "on.rcpt(function(msg, rcpt)\n  return disconnect(554, '5.7.1', 'no')\nend)", Options{Faces: both},
+			"10-test.lua:2:10: disconnect: in a milter the client is not disconnected with code 554: the MTA closes with 421 only, which is the default", false},
+		{"disconnect as an MTA closes", "on.rcpt(function(msg, rcpt) return disconnect(421, '4.7.1', 'no') end)\non.mail(function(msg) return disconnect('no') end)",
+			Options{Faces: milter}, "", false},
+
+		{"delay in a milter", "on.rcpt(function(msg, rcpt)\n  return delay(20)\nend)", Options{Faces: both},
+			"10-test.lua:2:10: delay: in a milter 15 s is the most, and 20 s is cut to that", false},
+		{"delay within", "on.rcpt(function(msg, rcpt) return delay(15, accept()) end)", Options{Faces: both}, "", false},
+		{"delay at the door", "on.rcpt(function(msg, rcpt) return delay(30) end)", Options{Faces: smtp}, "", false},
+		{"delay beyond all", "on.rcpt(function(msg, rcpt) return delay(60) end)", Options{Faces: smtp},
+			"10-test.lua:1:36: delay: at the smtp door 30 s is the most, and 60 s is cut to that", false},
+
+		{"timeout within", "on.message({timeout='22s'}, function(msg) end)", Options{Longest: longest}, "", false},
+		{"timeout beyond", "on.mail(function(msg) end)\non.message({timeout='60s'}, function(msg) end)", Options{Longest: longest},
+			"10-test.lua:2:1: on.message: timeout 1m0s: a rule has at most 22.5s here, at `listener[0]`", false},
+
+		{"never asked", "on.unknown(function(conn, line) end)\non.vrfy(function(conn, line) end)",
+			Options{NotAsked: map[policy.Hook]string{policy.Unknown: "the MTA answers", policy.Vrfy: "the MTA answers"}},
+			"10-test.lua:1:1: on.unknown is never asked here: the MTA answers\n10-test.lua:2:1: on.vrfy is never asked here: the MTA answers", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, ps := Load(snapshot(tc.policy), Options{}.with(tc.o.settings()).forFaces(tc.o))
+			if problemLines(ps) != tc.want || (p == nil) != tc.refused {
+				t.Errorf("policy %v with\n%s\nwant\n%s", p, problemLines(ps), tc.want)
+			}
+		})
+	}
+}
+
+// forFaces sets what no reload changes.
+func (o Options) forFaces(of Options) Options {
+	o.Faces, o.NotAsked = of.Faces, of.NotAsked
+	return o
+}
+
+// A field that is never known is told once a file, with all of its lines: the
+// rules may well be meant for a door that is to come.
+func TestUnknownFactOnceAFile(t *testing.T) {
+	_, ps := Load(snapshot("on.rcpt(function(msg, rcpt)\n  if msg.conn.user then return accept() end\n  if msg.conn.user == 'x' or msg.conn.tls then return accept() end\nend)"),
+		Options{Unknown: map[string]string{"conn.user": "no AUTH", "conn.tls": "no TLS"}})
+	if want := "10-test.lua:2:15: conn.user is always nil here: no AUTH (also read in line 3)\n10-test.lua:3:39: conn.tls is always nil here: no TLS"; problemLines(ps) != want {
+		t.Errorf("got\n%s\nwant\n%s", problemLines(ps), want)
+	}
+}
