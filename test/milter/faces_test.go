@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -31,18 +32,19 @@ address = "127.0.0.1:0"
 [upstream]
 address = "{upstream}"
 
-[policy]
-scripts = "scripts"
-
 [milter]
 address = "127.0.0.1:0"
+
+[policy]
+scripts = "scripts"
 `
 
 // The same policy on both faces: the program serves one policy as the SMTP
 // door in front of a Postfix, and as a milter behind another one. A client
 // says the same to both. What it hears, what is delivered and what the audit
 // lines say is one golden result; "golden.milter" is there where an MTA cannot
-// but do otherwise, and the file's comment says why.
+// but do otherwise, and the file's comment says why. A case may have more of
+// the configuration, from within [policy] on.
 func TestFaces(t *testing.T) {
 	files, err := filepath.Glob("testdata/faces/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -59,12 +61,12 @@ func TestFaces(t *testing.T) {
 				part[f.Name] = string(f.Data)
 			}
 			behind := postfix.Start(t, postfix.Options{})
-			gate := moongate.Start(t, moongate.Options{Config: facesConfig, Upstream: behind.Addr,
+			gate := moongate.Start(t, moongate.Options{Config: facesConfig + part["config"], Upstream: behind.Addr,
 				Files: map[string]string{"scripts/10-policy.lua": part["policy.lua"]}})
 			front := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + gate.Addrs[1]}})
 
-			door := talk(t, gate, gate.Addr, behind, part["client"], func(l moongate.Line) bool { return l["listener"] != "milter" })
-			asked := talk(t, gate, front.Addr, front, part["client"], func(l moongate.Line) bool { return l["listener"] == "milter" })
+			door := talk(t, gate, gate.Addr, behind, gate.Dir+"/drawer/*.eml", part["client"], func(l moongate.Line) bool { return l["listener"] != "milter" })
+			asked := talk(t, gate, front.Addr, front, front.Dir+"/queue/hold/*", part["client"], func(l moongate.Line) bool { return l["listener"] == "milter" })
 			if *update {
 				golden(t, path, arc, door, asked)
 				return
@@ -104,16 +106,27 @@ func golden(t *testing.T, path string, arc *txtar.Archive, door, asked string) {
 }
 
 // talk says a client's lines, what is behind a DATA that gets its 354 up to the
-// dot as a message, and returns what came of them.
-func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfix, script string, mine func(moongate.Line) bool) string {
+// dot as a message, and returns what came of them. A line "again" is a new
+// connection; "slow LINE" is one whose answer is to take a second.
+func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfix, drawer, script string, mine func(moongate.Line) bool) string {
 	t.Helper()
 	var out strings.Builder
 	c := client.Dial(t, addr, "")
 	fmt.Fprintf(&out, "S: %s\n", normal(c.Reply()))
 	var body strings.Builder
-	inBody := false
+	inBody, sessions := false, 0
+	heard := false // in this session, an answer to a command
+	hangUp := func() {
+		c.Close()
+		if heard {
+			sessions++
+			await(gate, sessions, mine)
+		}
+		heard = false
+	}
 	for _, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
-		if inBody {
+		switch {
+		case inBody:
 			fmt.Fprintf(&body, "%s\r\n", line)
 			if line != "." {
 				continue
@@ -123,17 +136,24 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 			body.Reset()
 			fmt.Fprintf(&out, "S: %s\n", normal(c.Reply()))
 			mta.Settle() // two messages in the queue are delivered in any order
-			continue
+		case line == "again":
+			hangUp()
+			c = client.Dial(t, addr, "")
+			fmt.Fprintf(&out, "again\nS: %s\n", normal(c.Reply()))
+		default:
+			said, slow := strings.CutPrefix(line, "slow ")
+			start := time.Now()
+			r := normal(c.Say(said))
+			heard = heard || r != theEnd
+			fmt.Fprintf(&out, "C: %s\nS: %s\n", said, r)
+			if slow && time.Since(start) < time.Second {
+				fmt.Fprintf(&out, "and at once\n")
+			}
+			// A case in which DATA is refused has no message behind it.
+			inBody = said == "DATA" && r == "354"
 		}
-		r := normal(c.Say(line))
-		fmt.Fprintf(&out, "C: %s\nS: %s\n", line, r)
-		// A case in which DATA is refused has no message behind it.
-		inBody = line == "DATA" && r == "354"
 	}
-	c.Close()
-	// The end of the session is the last that is logged of it, behind the audit lines. The harness's own
-	// look at the door is a session, too, one that says nothing.
-	gate.WaitLog("disconnect", func(l moongate.Line) bool { return l["commands"] != "commands=0" && sessionOf(gate, l, mine) })
+	hangUp()
 	mta.Settle()
 	for _, m := range mta.Inside.Messages() {
 		from, _, _ := strings.Cut(m.From, " ")
@@ -148,12 +168,28 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 			fmt.Fprintf(&out, "| %s\n", l)
 		}
 	}
+	if kept, _ := filepath.Glob(drawer); len(kept) > 0 { // the drawer or the MTA's hold: only of the one there are names
+		fmt.Fprintf(&out, "kept: %d\n", len(kept))
+	}
 	for _, l := range gate.Log("message") {
 		if mine(l) {
 			fmt.Fprintf(&out, "audit: %s\n", audit(l))
 		}
 	}
 	return out.String()
+}
+
+// await waits for the ends of so many sessions of a face: the end is the last
+// that is logged, behind the audit lines. The harness's own look at the door is
+// a session, too, one that says nothing.
+func await(gate *moongate.Process, n int, mine func(moongate.Line) bool) {
+	ended := map[any]bool{}
+	gate.WaitLog("disconnect", func(l moongate.Line) bool {
+		if l["commands"] != "commands=0" && sessionOf(gate, l, mine) {
+			ended[l["session"]] = true
+		}
+		return len(ended) >= n
+	})
 }
 
 // sessionOf says whether a disconnect line is of a session of this face.
@@ -168,9 +204,15 @@ func sessionOf(gate *moongate.Process, l moongate.Line, mine func(moongate.Line)
 
 var idText = regexp.MustCompile(`\(id [0-9A-Z.]+\)`)
 
+// theEnd is what a client hears that was disconnected.
+const theEnd = "the end"
+
 // normal is a reply without what differs from run to run: the id, and the
 // texts of positive replies, which are the MTA's.
 func normal(r string) string {
+	if r == "" {
+		return theEnd
+	}
 	if strings.HasPrefix(r, "2") || strings.HasPrefix(r, "3") {
 		return r[:3]
 	}
