@@ -69,3 +69,19 @@ func TestUnknownFactOnceAFile(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", problemLines(ps), want)
 	}
 }
+
+// A reload that takes the drawer away from a policy that uses it is refused, and
+// the policy goes on with it.
+func TestDrawerTakenAway(t *testing.T) {
+	snap := snapshot("on.mail(function(msg) return quarantine('odd') end)")
+	e := NewEngine(Options{}, nil)
+	if _, err := e.Reload(snap); err != nil {
+		t.Fatal(err)
+	}
+	if ps, err := e.Use(snap, Options{NoDrawer: true}); err != ErrRefused || len(ps) != 1 || e.Policy() == nil {
+		t.Errorf("without a drawer: %v, %s", err, problemLines(ps))
+	}
+	if ps, err := e.Use(snap, Options{}); err != nil || len(ps) > 0 {
+		t.Errorf("with it again: %v, %s", err, problemLines(ps))
+	}
+}
