@@ -46,7 +46,7 @@ func (s *session) checkForward(k *call) *policy.Reply {
 		f = *s.forward
 	} else {
 		// What is not told is not known; it is not ours either.
-		f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto, f.Stranger = netip.AddrPort{}, "", false, "", "", true
+		f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto = netip.AddrPort{}, "", false, "", ""
 	}
 	for attr := range strings.FieldsSeq(string(k.arg)) {
 		key, value, ok := strings.Cut(attr, "=")
@@ -97,11 +97,12 @@ func setForwarded(f *policy.Facts, key, value string) bool {
 		}
 		f.Remote = netip.AddrPortFrom(f.Remote.Addr(), uint16(n))
 	case "SOURCE":
-		// LOCAL: a client that the forwarder itself trusts.
-		if value != "LOCAL" && value != "REMOTE" && value != "" {
+		// Whom the forwarder takes for local makes nobody one here: to a Postfix it
+		// says whose header is completed (local_header_rewrite_clients), which is
+		// the whole world with static:all, and not who may relay.
+		if !strings.EqualFold(value, "LOCAL") && !strings.EqualFold(value, "REMOTE") && value != "" {
 			return false
 		}
-		f.Stranger = value != "LOCAL"
 	case "IDENT":
 	default:
 		return false
@@ -143,7 +144,8 @@ func (s *session) askForwarded(k *call) bool {
 	want.Helo, want.Proto = s.policy.Helo, s.policy.Proto
 	if s.forward != nil {
 		want = *s.forward
-		want.Stranger = want.Stranger && !s.set.trusts(want.Remote.Addr())
+		// docs/mail.md 1: his address says it, and one that is not known is a stranger's.
+		want.Stranger = !want.Remote.IsValid() || s.set.stranger(want.Remote.Addr())
 	} else {
 		// Its own address says nothing of whom it speaks for.
 		want.Stranger = true
