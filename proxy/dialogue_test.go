@@ -296,6 +296,10 @@ func (st *stage) setting(s string) error {
 	case "caps":
 		st.caps = NewCaps(strings.Split(value, "|")...)
 		st.set.Hop.learn(st.caps)
+	case "upstream": // what it will say, not what was seen of it
+		st.caps = NewCaps(strings.Split(value, "|")...)
+	case "unseen":
+		st.set.Hop.caps.Store(nil)
 	case "identity":
 		st.set.Hop.Identity = map[string]Identity{"xclient": IdentityXClient, "xforward": IdentityXForward}[value]
 	case "idle":

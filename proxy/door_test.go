@@ -90,7 +90,7 @@ func TestUpstreamIsDown(t *testing.T) {
 	b, _ := io.ReadAll(c)
 	c.Close()
 	within(t, done, "session")
-	want := "220 gate.example ESMTP\r\n250-gate.example\r\n250-PIPELINING\r\n250 SIZE 52428800\r\n" +
+	want := "220 gate.example ESMTP\r\n250-gate.example\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN\r\n" +
 		"451 4.3.0 Temporary failure, please try again later\r\n221 2.0.0 Bye\r\n"
 	if diff := cmp.Diff(want, string(b)); diff != "" {
 		t.Error(diff)

@@ -22,8 +22,10 @@ type offer struct {
 	reply    policy.Reply
 }
 
-// offer makes it of what we support, met with what the upstream said last. An
-// upstream that was never dialled promises nothing.
+// offer makes it of what we support, met with what the upstream said last. Of
+// an upstream that was never seen it promises what MAIL may ask for: a client
+// that misses SMTPUTF8 or 8BITMIME sends a bounce to its user, and one that uses
+// them hears 451 until the upstream is there.
 func (s *Settings) offer(upstream *Caps) *offer {
 	if o := s.offered.Load(); o != nil && o.upstream == upstream {
 		return o
@@ -44,7 +46,7 @@ func (s *Settings) meet(upstream *Caps) *Caps {
 	}
 	c := NewCaps("PIPELINING", "SIZE "+strconv.FormatInt(size, 10))
 	for _, key := range relayed {
-		if upstream.Has(key) {
+		if upstream.Has(key) || upstream == nil && key != "ENHANCEDSTATUSCODES" {
 			c.list = append(c.list, capability{key: key})
 		}
 	}

@@ -37,16 +37,37 @@ func (s *session) allowed() *Caps {
 	if !s.forwarder {
 		return s.offered
 	}
+	up := s.set.Hop.Caps()
+	if up == nil {
+		return everything
+	}
 	all := NewCaps("SIZE", "8BITMIME", "AUTH")
-	for _, c := range s.set.Hop.Caps().Lines() {
+	for _, c := range up.Lines() {
 		all.list = append(all.list, NewCaps(c).list...)
 	}
 	return all
 }
 
+// everything is what an upstream may have that was not seen yet. What it has not
+// is told when it is dialled, and for now: unknown means temporary.
+var everything = func() *Caps {
+	c := NewCaps("BINARYMIME")
+	for _, known := range []map[string]param{mailParams, rcptParams} {
+		for _, p := range known {
+			if !c.Has(p.cap) {
+				c.add(p.cap, "")
+			}
+		}
+	}
+	return c
+}()
+
 // tooNew reports a parameter that the upstream lacks and that means something.
 func (s *session) tooNew(params []policy.Param) bool {
 	up := s.set.Hop.Caps()
+	if up == nil {
+		return false
+	}
 	for _, p := range params {
 		if !up.Has(mailParams[p.Key].cap) && !harmless(p) {
 			return true

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/moongate/moongate/policy"
 )
@@ -55,12 +56,27 @@ func (s *session) fits(c *Caps) *policy.Outcome {
 			return outcome(replyTrouble, policy.ByMoongate, "upstream does not offer "+p.Key)
 		}
 	}
+	for _, r := range s.policy.Tx.Rcpts {
+		if o := fitsRcpt(c, r); o != nil && !r.Added && r.State != policy.RcptRefused {
+			return o
+		}
+	}
+	return nil
+}
+
+// fitsRcpt is fits for what is asked for one recipient.
+func fitsRcpt(c *Caps, r *policy.Recipient) *policy.Outcome {
+	for _, p := range r.Params {
+		if !c.Has(rcptParams[p.Key].cap) {
+			return outcome(replyTrouble, policy.ByMoongate, "upstream does not offer "+p.Key)
+		}
+	}
 	return nil
 }
 
 // harmless parameters may be left out for an upstream that does not know them.
 func harmless(p policy.Param) bool {
-	return p.Key == "SIZE" || p.Key == "AUTH" || p.Key == "BODY" && (p.Value == "7BIT" || p.Value == "7bit")
+	return p.Key == "SIZE" || p.Key == "AUTH" || p.Key == "BODY" && strings.EqualFold(p.Value, "7BIT")
 }
 
 // sendMail queues MAIL as the transaction has it now.
@@ -146,6 +162,9 @@ func (s *session) relayRcpt(r *policy.Recipient) *policy.Outcome {
 		case s.relay.up == nil:
 			return outcome(replyTrouble, policy.ByMoongate, "upstream lost")
 		}
+	}
+	if o := fitsRcpt(s.relay.up.Caps(), r); o != nil {
+		return o
 	}
 	s.sendRcpt(r, r.Out.Raw)
 	s.await(awaited{verb: "RCPT", rcpt: r})
