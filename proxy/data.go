@@ -10,8 +10,6 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
-var errBudget = errors.New("the time for the message is used up")
-
 // checkData checks DATA. RFC 5321 4.1.1.4, RFC 2920 3.1: a client that
 // pipelines may send it although no recipient was taken.
 func (s *session) checkData(k *call) *policy.Reply {
@@ -56,6 +54,8 @@ func (s *session) data(k *call, v policy.Verdict) {
 	if v.Swallows() {
 		s.swallow = v
 	}
+	s.startClock()
+	defer s.stopClock()
 	in := newIntake(s)
 	goAhead := replyGoAhead
 	if !s.swallow.Swallows() && !s.dropped && !s.policy.Wants(policy.Headers) && !s.policy.Wants(policy.Message) &&
@@ -85,7 +85,7 @@ func (s *session) data(k *call, v policy.Verdict) {
 		s.bodyFailed(err)
 		return
 	}
-	s.whole, s.wholeAt = true, time.Now()
+	s.whole = true
 	s.in.free()
 	o := in.end()
 	s.whole = false
@@ -124,6 +124,7 @@ func (s *session) conclude(in *intake, o *policy.Outcome) {
 	if o.Verdict.Refuses() {
 		s.delay(o.Verdict)
 	}
+	s.stopClock() // it is answered
 	o.Reply = s.say("DATA", o.Reply, o.By, nil, o.Cause)
 	if lost := !s.queued() && s.out.flush() != nil; (lost || s.watch.gone.Load()) && o.Reply.Positive() {
 		o.Cause = "250 not confirmed"
@@ -171,21 +172,17 @@ func (s *session) gone(cause string) {
 
 // finalReply is what the upstream's reply to the final dot comes to.
 func (s *session) finalReply(w BodyWriter) *policy.Outcome {
-	if s.policy.Ctx.Err() != nil || s.closedBeforeDot() { // docs/mail.md 12: a reset before the dot ends the message
+	if s.closedBeforeDot() {
+		s.cancel()
+	}
+	if o := s.cut(); o != nil { // docs/mail.md 12: a reset before the dot ends the message
 		s.relay.abort()
-		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
+		return o
 	}
-	ctx := s.hard // the client's leaving changes nothing any more
-	if s.set.Budget > 0 {
-		left := time.Until(s.wholeAt.Add(s.set.Budget))
-		if left <= 0 { // docs/mail.md 29: the answer would come too late
-			s.relay.abort()
-			return outcome(replyTrouble, policy.ByMoongate, errBudget.Error())
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, left, errBudget)
-		defer cancel()
-	}
+	// The client's leaving changes nothing any more, but the answer must not
+	// come too late.
+	ctx, cancel := context.WithDeadlineCause(s.hard, s.clock.due(), errBudget)
+	defer cancel()
 	s.wait()
 	r, err := w.End(ctx)
 	s.proceed()

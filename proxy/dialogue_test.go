@@ -545,6 +545,10 @@ func (r *testRule) Eval(ctx context.Context, s *policy.Session, ev *policy.Event
 	case "delay":
 		d, err := time.ParseDuration(r.args)
 		return policy.Verdict{Action: policy.Accept, Delay: d}, err
+	case "slowreject":
+		d, err := time.ParseDuration(r.args)
+		reply := policy.Say(550, policy.Status{5, 7, 1}, "slowly")
+		return policy.Verdict{Action: policy.Reject, Reply: reply, Delay: d}, err
 	case "nothing":
 		return policy.Verdict{}, nil
 	case "fail":

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/policy"
 )
 
@@ -194,12 +193,4 @@ func (s *session) refusedForward(k *call) bool {
 
 func sameClient(a, b *policy.Facts) bool {
 	return a.Remote == b.Remote && a.PTR == b.PTR && a.Helo == b.Helo && a.Proto == b.Proto && a.Stranger == b.Stranger
-}
-
-// closedBeforeDot reports whether a forwarder has closed its connection: it
-// gave up waiting, and hears no answer. Nothing goes to the upstream's dot then,
-// as the client behind it was told to come again. A client of our own may close
-// its side behind a whole message.
-func (s *session) closedBeforeDot() bool {
-	return s.forwarder && clientGone(socket.PeerOf(s.conn), false) // the sweeper looks through one of its own
 }

@@ -44,8 +44,8 @@ func (h *hold) end() *policy.Outcome {
 	if h.ask {
 		v = s.ask(policy.Message)
 	}
-	if s.policy.Ctx.Err() != nil {
-		return &policy.Outcome{By: policy.ByClient, Cause: "connection lost before the end"}
+	if o := s.cut(); o != nil {
+		return o
 	}
 	switch {
 	case v.Refuses():
@@ -54,6 +54,9 @@ func (h *hold) end() *policy.Outcome {
 		return s.swallowed(v)
 	}
 	s.delay(v)
+	if o := s.cut(); o != nil {
+		return o
+	}
 	return h.send()
 }
 
@@ -72,7 +75,7 @@ func (h *hold) send() *policy.Outcome {
 	}
 	w, _, o := s.openData()
 	if o != nil {
-		return o
+		return s.orCut(o)
 	}
 	s.wait()
 	_, err := w.Write(header)
@@ -86,7 +89,7 @@ func (h *hold) send() *policy.Outcome {
 	s.proceed()
 	if err != nil {
 		s.relay.abort()
-		return hopFailed(err)
+		return s.orCut(hopFailed(err))
 	}
 	return s.finalReply(w)
 }

@@ -60,10 +60,12 @@ func (in *intake) read() error {
 	take := in.take
 	for {
 		in.s.readBy()
+		in.s.clock.hold()
 		span, err := in.s.in.Span()
 		if err != nil {
 			return err
 		}
+		in.s.clock.heard(len(span), in.s.in.waited)
 		used, end, err := in.dec.Next(span, take)
 		in.s.in.Consume(used)
 		switch {
@@ -183,6 +185,10 @@ func (in *intake) choose() {
 	s := in.s
 	if in.open == nil {
 		v := s.ask(policy.Headers)
+		if o := s.cut(); o != nil {
+			in.settle(o)
+			return
+		}
 		switch {
 		case v.Refuses():
 			in.settle(verdictOutcome(v))
@@ -196,6 +202,10 @@ func (in *intake) choose() {
 			return
 		}
 		s.delay(v)
+		if o := s.cut(); o != nil {
+			in.settle(o)
+			return
+		}
 		if s.policy.Wants(policy.Message) {
 			in.way = &hold{s: s, msg: in.msg, ask: true}
 			return

@@ -52,6 +52,7 @@ type lines struct {
 	r, w   int
 	err    error
 	strict bool // a bare LF is an error, not the end of a line
+	waited bool // the last Span had to wait for its octets
 
 	got  int                // for readReady
 	bad  error              // for readReady
@@ -155,6 +156,7 @@ func (l *lines) skip() error {
 // Span returns what is here of a body, at least one octet; valid until the
 // next call. What Consume does not take stays for the next Span or Line.
 func (l *lines) Span() ([]byte, error) {
+	l.waited = false
 	if l.Buffered() == 0 {
 		if err := l.fill(); err != nil {
 			return nil, err
@@ -265,6 +267,7 @@ func (l *lines) fillEmpty() error {
 		l.w = l.got
 		return nil
 	}
+	l.waited = true // as far as can be seen
 	n, err := l.conn.Read(l.one[:])
 	if n == 0 {
 		if err == nil {
@@ -285,6 +288,7 @@ func (l *lines) readReady(fd uintptr) bool {
 	switch {
 	case err == syscall.EAGAIN:
 		l.free()
+		l.waited = true
 		return false
 	case err != 0:
 		l.bad = &net.OpError{Op: "read", Net: "tcp", Err: err}

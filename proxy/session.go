@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -41,7 +40,7 @@ type session struct {
 	swallow   policy.Verdict // a discard or quarantine that was decided before the end of the message
 	dropped   bool           // every recipient was dropped
 	whole     bool           // the message at hand is here up to its final dot
-	wholeAt   time.Time      // since when
+	clock     *clock         // of the message at hand, from DATA to its answer
 	looseBody bool           // the body begins with a blank and no empty line stands in front of it
 	greeted   bool           // HELO or EHLO was accepted
 	offered   *Caps          // by our EHLO reply; nil after HELO

@@ -28,8 +28,8 @@ type Settings struct {
 	HoldMail   bool           // MAIL goes upstream with the first recipient that the policy let pass
 
 	// Budget is how long a message may take from its end to our reply, judging
-	// and the upstream's answer together; the forwarder of XForward has hung up
-	// soon after. 0: each stage has its own limit, and there is no other.
+	// and the upstream's answer together: the client has hung up soon after.
+	// Default 480 s, of the 600 that RFC 5321 4.5.3.2.6 grants.
 	Budget time.Duration
 
 	// PTR returns the forward-confirmed name of a client, "" if there is none;
@@ -76,6 +76,7 @@ func (s Settings) prepared() *Settings {
 	def(&s.Timeouts.Idle, 300*time.Second)
 	def(&s.Timeouts.Data, 180*time.Second)
 	def(&s.Timeouts.Write, 60*time.Second)
+	def(&s.Budget, 480*time.Second)
 	def(&s.Received, "auto")
 	if s.Spool == nil {
 		s.Spool = &message.Pool{MaxMemory: 64 << 10}

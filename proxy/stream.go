@@ -26,7 +26,7 @@ func (st *stream) begin() *policy.Outcome {
 		w, _, o := s.openData()
 		if o != nil {
 			st.ended = true
-			return o
+			return s.orCut(o)
 		}
 		st.w = w
 	}
@@ -41,7 +41,7 @@ func (st *stream) write(b []byte) *policy.Outcome {
 	_, err := st.w.Write(b)
 	st.s.proceed()
 	if err != nil {
-		return hopFailed(err)
+		return st.s.orCut(hopFailed(err))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type sweeper struct {
 // watch is what the sweeper knows of one session.
 type watch struct {
 	peer  *socket.Peer // nil if the connection is no socket: then nobody looks
-	since atomic.Int64 // the tick at which it began to wait, shifted by two flags; 0 while it does not
+	since atomic.Int64 // the tick at which it began to wait, shifted by the flags; 0 while it does not
 	next  int64        // the sweeper's own: the tick of the next look
 	gone  atomic.Bool
 }
@@ -35,6 +35,12 @@ type watch struct {
 const (
 	watchWhole  = 1 // the end of a message is here: a half-close changes nothing
 	watchQueued = 2 // commands are queued behind this one: nor here
+
+	// A forwarder hands a message over: it closes when it gives up, and has told
+	// its client to come again. What else it sent changes nothing.
+	watchForwarder = 4
+
+	watchFlags = 3 // how many bits they are
 )
 
 // wait says that the session is about to wait for something else than its
@@ -43,12 +49,15 @@ func (s *session) wait() {
 	if s.watch.peer == nil {
 		return
 	}
-	v := (s.srv.sweep.tick.Load() + 1) << 2
+	v := (s.srv.sweep.tick.Load() + 1) << watchFlags
 	if s.whole {
 		v |= watchWhole
 	}
 	if s.in.Buffered() > 0 {
 		v |= watchQueued
+	}
+	if s.forwarder && s.clock != nil {
+		v |= watchForwarder
 	}
 	s.watch.since.Store(v)
 }
@@ -113,12 +122,12 @@ func (w *watch) look(now int64, cancel func()) {
 		w.next = 0
 		return
 	}
-	waited := now - (v >> 2) + 1
+	waited := now - (v >> watchFlags) + 1
 	if waited < 2 || now < w.next {
 		return
 	}
 	w.next = now + max(1, min(waited/4, 20))
-	if clientGone(w.peer, v&(watchWhole|watchQueued) != 0) && w.since.Load() == v {
+	if clientGone(w.peer, v) && w.since.Load() == v {
 		w.gone.Store(true)
 		cancel()
 	}
@@ -126,8 +135,17 @@ func (w *watch) look(now int64, cancel func()) {
 
 // clientGone looks at a socket. An error or a hang-up of both sides is a reset.
 // A half-close alone (nc -N, devices) is the end only if nothing is left to be
-// done for the client: no command is queued and no message is here whole.
-func clientGone(peer *socket.Peer, finishing bool) bool {
+// done for the client: no command is queued and no message is here whole. A
+// forwarder that closes has given up.
+func clientGone(peer *socket.Peer, flags int64) bool {
 	seen, _ := peer.Look()
-	return seen&socket.Lost != 0 || seen&(socket.Ended|socket.Data) == socket.Ended && !finishing
+	switch {
+	case seen&socket.Lost != 0:
+		return true
+	case seen&socket.Ended == 0:
+		return false
+	case flags&watchForwarder != 0:
+		return true
+	}
+	return seen&socket.Data == 0 && flags&(watchWhole|watchQueued) == 0
 }

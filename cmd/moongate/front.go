@@ -79,21 +79,12 @@ func (f *front) close() {
 }
 
 // within shortens a time by as much as a listener's budget is shorter than the
-// full one.
+// full one: rules get their share, and the rest is for the upstream.
 func within(l configs.Listener, d time.Duration) time.Duration {
 	if l.Wait() >= configs.FullBudget {
 		return d
 	}
 	return time.Duration(float64(d) * float64(l.Wait()) / float64(configs.FullBudget))
-}
-
-// bound is what a special listener grants a message in all. The stages of the
-// others are bound one by one.
-func bound(l configs.Listener) time.Duration {
-	if !special(l) {
-		return 0
-	}
-	return l.Wait()
 }
 
 // frontEnv is env for a listener: its budget scales what the last stage takes.

@@ -129,7 +129,7 @@ func quiet(networks []netip.Prefix) func(netip.Addr) bool {
 func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener) proxy.Settings {
 	return proxy.Settings{
 		Hostname: cfg.Hostname, Env: h.frontEnv(cfg, l), Hop: hop, Spool: h.spool,
-		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward, Budget: bound(l),
+		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward, Budget: l.Wait(),
 		RejectBare: cfg.BareNewline == "reject", Received: cfg.Received,
 		HoldMail: cfg.Upstream.Mail == "rcpt", PTR: h.ptr,
 		Limits: proxy.Limits{
@@ -147,12 +147,15 @@ var identities = map[string]proxy.Identity{
 	"proxy": proxy.IdentityProxy, "xclient": proxy.IdentityXClient,
 }
 
-// hop is the upstream.
+// hop is the upstream. Who waits no longer than the budget for the answer to a
+// message waits no longer for any other. What is left of the budget bounds all
+// that comes behind a message, its final reply too.
 func (h *house) hop(cfg *configs.Config, l configs.Listener) *proxy.Hop {
 	return &proxy.Hop{
 		Address: string(cfg.Upstream.Address), Identity: identities[cfg.Upstream.Identity], Hostname: cfg.Hostname,
 		MaxConns: cfg.Upstream.MaxConnections, IdleAfter: cfg.Upstream.Idle,
-		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, Block: cfg.Timeouts.Block, Final: within(l, cfg.Timeouts.Final),
+		Connect: min(cfg.Timeouts.Connect, l.Wait()), Command: min(cfg.Timeouts.Command, l.Wait()),
+		Block: cfg.Timeouts.Block, Final: cfg.Timeouts.Final,
 		Log: h.log.Named("upstream"), Metrics: h.hopCounts,
 	}
 }
