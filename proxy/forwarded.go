@@ -3,7 +3,6 @@ package proxy
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/moongate/moongate/policy"
@@ -55,85 +54,6 @@ func (s *session) checkForward(k *call) *policy.Reply {
 	}
 	s.forward = &f
 	return nil
-}
-
-// setForwarded takes one attribute; an unknown one or a malformed value is
-// refused.
-func setForwarded(f *policy.Facts, key, value string) bool {
-	temporary := strings.EqualFold(value, "[TEMPUNAVAIL]")
-	if temporary || strings.EqualFold(value, unavailable) {
-		value = ""
-	}
-	switch key {
-	case "NAME":
-		f.PTR, f.PTRTemp = value, temporary
-	case "HELO":
-		f.Helo = value
-	case "PROTO":
-		if value != "" && value != "SMTP" && value != "ESMTP" {
-			return false
-		}
-		f.Proto = value
-	case "ADDR":
-		if value == "" {
-			return true
-		}
-		if len(value) > 5 && strings.EqualFold(value[:5], "IPV6:") {
-			value = value[5:]
-		}
-		a, err := netip.ParseAddr(value)
-		if err != nil || a.Zone() != "" {
-			return false
-		}
-		f.Remote = netip.AddrPortFrom(a.Unmap(), f.Remote.Port())
-	case "PORT":
-		if value == "" {
-			return true
-		}
-		n, err := strconv.ParseUint(value, 10, 16)
-		if err != nil {
-			return false
-		}
-		f.Remote = netip.AddrPortFrom(f.Remote.Addr(), uint16(n))
-	case "SOURCE":
-		// Whom the forwarder takes for local makes nobody one here: to a Postfix it
-		// says whose header is completed (local_header_rewrite_clients), which is
-		// the whole world with static:all, and not who may relay.
-		if !strings.EqualFold(value, "LOCAL") && !strings.EqualFold(value, "REMOTE") && value != "" {
-			return false
-		}
-	case "IDENT":
-	default:
-		return false
-	}
-	return true
-}
-
-// cutXtext decodes a value, RFC 3461 4. What would come out as a control
-// character or a blank is refused: a name does not hold one.
-func cutXtext(s string, ok bool) (string, bool) {
-	if !ok || len(s) > 3*maxXValue {
-		return "", false
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '+' {
-			if i+2 >= len(s) {
-				return "", false
-			}
-			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			c, i = byte(n), i+2
-		}
-		if c <= ' ' || c >= 0x7f {
-			return "", false
-		}
-		b.WriteByte(c)
-	}
-	return b.String(), true
 }
 
 // askForwarded asks connect and helo about the client of this MAIL. A refusal

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -24,8 +25,11 @@ func (s *session) addReceived() {
 func (s *session) receivedLine(now time.Time) string {
 	f, tx := &s.policy.Facts, s.policy.Tx
 	var b strings.Builder
-	b.WriteString(" from " + token(f.Helo))
-	if f.Remote.IsValid() {
+	b.WriteString(" from " + token(cmp.Or(f.Helo, "unknown")))
+	switch {
+	case !f.Remote.IsValid() && f.Stranger: // a forwarder did not say
+		b.WriteString(" (" + token(cmp.Or(f.PTR, "unknown")) + ")")
+	case f.Remote.IsValid():
 		a := f.Remote.Addr().Unmap()
 		literal := a.String()
 		if a.Is6() {
@@ -50,9 +54,9 @@ func (s *session) receivedLine(now time.Time) string {
 
 // protocol is the WITH clause: RFC 3848, RFC 6531 4.3.
 func protocol(f *policy.Facts, tx *policy.Transaction) string {
-	p := f.Proto
+	p := cmp.Or(f.Proto, "SMTP") // a forwarder may say another, or none
 	if p != "ESMTP" {
-		return p
+		return token(p)
 	}
 	if tx.SMTPUTF8() {
 		p = "UTF8SMTP"
