@@ -223,14 +223,16 @@ func (s *session) quit(k *call, _ policy.Verdict) {
 	s.close("quit")
 }
 
-// forgetTransaction ends a transaction that the client gave up.
+// forgetTransaction ends a transaction that the client gave up. Whom a forwarder
+// named for it is forgotten also if there was none.
 func (s *session) forgetTransaction(cause string) {
+	s.forward = nil
 	if s.policy.Tx == nil {
 		return
 	}
 	s.tellEnd(&policy.Event{Hook: policy.Reset, Cause: cause})
 	s.relay.settleDown()
-	s.swallow, s.dropped, s.forward = policy.Verdict{}, false, nil
+	s.swallow, s.dropped = policy.Verdict{}, false
 }
 
 // finish ends the transaction.
