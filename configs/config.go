@@ -62,7 +62,8 @@ type Listener struct {
 
 	// XForward are the peers that may name the client they speak for: a Postfix
 	// with smtpd_proxy_filter. connect and helo rules are then asked at MAIL,
-	// about him. Such a listener counts as public wherever it stands.
+	// about him. Such a listener counts as public wherever it stands. At a unix
+	// socket whoever may open it may do so, whatever is listed.
 	XForward []netip.Prefix `toml:"xforward"`
 
 	// Budget is how long a message may take from its dot to our reply, judging

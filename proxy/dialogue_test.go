@@ -99,6 +99,7 @@ type stage struct {
 	lastTx   chan *policy.Transaction
 	listener net.Listener // the upstream's
 	caps     *Caps        // of its EHLO reply
+	unix     bool         // the client has no address
 
 	client net.Conn
 	cr     *bufio.Reader
@@ -173,7 +174,7 @@ func (st *stage) start() {
 	ours, theirs := tcpPair(st.t)
 	st.client, st.cr, st.ours = theirs, bufio.NewReader(theirs), ours
 	st.done = make(chan struct{})
-	if !st.facts.Remote.IsValid() {
+	if !st.facts.Remote.IsValid() && !st.unix {
 		st.facts.Remote = netip.MustParseAddrPort("127.0.0.1:40000")
 	}
 	st.facts.ID = "S1"
@@ -263,6 +264,8 @@ func (st *stage) setting(s string) error {
 	switch key {
 	case "remote":
 		st.facts.Remote = netip.MustParseAddrPort(value + ":40000")
+	case "unix":
+		st.unix = true
 	case "xforward":
 		st.set.XForward = []netip.Prefix{netip.MustParsePrefix(value)}
 	case "networks":

@@ -20,8 +20,12 @@ var (
 	replyForwarded  = policy.Say(250, policy.Status{2, 0, 0}, "Ok")
 )
 
-// mayForward reports whether this peer may speak for others.
+// mayForward reports whether this peer may speak for others. One without an
+// address came over a unix socket: that he may open it is his permission.
 func (s *Settings) mayForward(a netip.Addr) bool {
+	if !a.IsValid() {
+		return len(s.XForward) > 0
+	}
 	a = a.Unmap()
 	return slices.ContainsFunc(s.XForward, func(p netip.Prefix) bool { return p.Contains(a) })
 }
