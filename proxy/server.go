@@ -153,7 +153,8 @@ func (srv *Server) addSession(s *session) error {
 	case len(srv.sessions) >= s.set.Limits.Connections:
 		return errConnections
 	}
-	if n := s.set.Limits.PerNetwork; n > 0 && s.policy.Stranger {
+	// A forwarder is not one client: it has as many sessions as there are clients.
+	if n := s.set.Limits.PerNetwork; n > 0 && s.policy.Stranger && !s.forwarder {
 		s.network = networkOf(s.policy.Remote.Addr())
 		if srv.networks[s.network] >= n {
 			return errPerNetwork

@@ -166,10 +166,12 @@ func TestConnectionLimits(t *testing.T) {
 		{"one /64", Limits{PerNetwork: 1}, "2001:db8::1", "2001:db8::2", true},
 		{"two /64", Limits{PerNetwork: 1}, "2001:db8::1", "2001:db8:0:1::1", false},
 		{"neighbours are not counted", Limits{PerNetwork: 1}, "127.0.0.1", "127.0.0.1", false},
+		{"forwarders neither", Limits{PerNetwork: 1}, "203.0.113.1", "203.0.113.1", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			srv := door(t, newRecordingUpstream(t, -1))
 			srv.Limits = tt.limits
+			srv.XForward = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 			connect := func(ip string) (net.Conn, chan struct{}) {
 				ours, theirs := tcpPair(t)
 				done := make(chan struct{})
