@@ -48,13 +48,18 @@ const (
 )
 
 // ClientName is the client as the log and a Received line name it:
-// "mail.example[192.0.2.1]", "unknown[192.0.2.1]" without a confirmed name.
+// "mail.example[192.0.2.1]", "unknown[192.0.2.1]" without a confirmed name,
+// "unknown[unknown]" for a stranger that was named without an address.
 func (f *Facts) ClientName() string {
 	name := f.PTR
 	if name == "" {
 		name = "unknown"
 	}
-	if !f.Remote.IsValid() {
+	switch {
+	case f.Remote.IsValid():
+	case f.Stranger:
+		return name + "[unknown]"
+	default:
 		return "local"
 	}
 	return name + "[" + f.Remote.Addr().Unmap().String() + "]"
@@ -63,7 +68,7 @@ func (f *Facts) ClientName() string {
 // connectLine is written when the first command is answered, or at the end for
 // a client that sent none.
 func (s *Session) connectLine() {
-	if s.greeted {
+	if s.greeted || s.Unnamed {
 		return
 	}
 	s.greeted = true
@@ -72,7 +77,7 @@ func (s *Session) connectLine() {
 
 // quiet reports a client that gave no command and of whom nobody wants to read.
 func (s *Session) quiet() bool {
-	return !s.greeted && s.Env.Quiet != nil && s.Remote.IsValid() && s.Env.Quiet(s.Remote.Addr().Unmap())
+	return !s.greeted && len(s.counts) == 0 && s.Env.Quiet != nil && s.Remote.IsValid() && s.Env.Quiet(s.Remote.Addr().Unmap())
 }
 
 // refuseLine is written for each refused command.

@@ -11,6 +11,7 @@ import (
 
 // disconnectLine counts the commands as Postfix does: "ehlo=1 mail=1 rcpt=0/1".
 func (s *Session) disconnectLine(ev *Event) {
+	s.Unnamed = false // it was never named
 	s.connectLine()
 	slices.SortFunc(s.counts, func(a, b count) int { return strings.Compare(a.verb, b.verb) })
 	b := make([]byte, 0, 128)

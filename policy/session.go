@@ -69,6 +69,10 @@ type Session struct {
 	Tx    *Transaction    // nil between messages
 	Start time.Time
 
+	// Unnamed says that the client is to be named later (XFORWARD): until then
+	// the front-end's peer is not written into the connect line.
+	Unnamed bool
+
 	Verdict Verdict // the last one that decided, for the refuse line
 
 	now      Verdict // the answer in the making, see Ask

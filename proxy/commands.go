@@ -93,11 +93,12 @@ func (s *session) perform(cmd *command, k *call) {
 			return // 421 was said, and what stands behind it must not be done
 		}
 	}
-	if k.verb == "MAIL" && s.forwarder && s.greeted && s.policy.Tx == nil && !s.askForwarded(k) {
-		return
-	}
 	if r := cmd.check(s, k); r != nil {
 		s.failedCheck(k, r)
+		return
+	}
+	if k.verb == "MAIL" && s.refused.Refuses() { // connect or helo of the client that a forwarder named
+		s.refuse(k.verb, s.refused, nil)
 		return
 	}
 	if cmd.ask == nobody || cmd.ask == policy.Helo && s.forwarder { // his is asked at MAIL

@@ -61,8 +61,8 @@ func (s *session) checkForward(k *call) *policy.Reply {
 }
 
 // askForwarded asks connect and helo about the client of this MAIL. A refusal
-// is the answer to MAIL, and false is returned.
-func (s *session) askForwarded(k *call) bool {
+// is the answer to it.
+func (s *session) askForwarded() {
 	want := s.peer
 	want.Helo, want.Proto = s.policy.Helo, s.policy.Proto
 	if s.forward != nil {
@@ -77,7 +77,7 @@ func (s *session) askForwarded(k *call) bool {
 		}
 	}
 	if s.asked && sameClient(&want, &s.policy.Facts) {
-		return s.refusedForward(k)
+		return
 	}
 	if s.asked { // another client: another session, of its own id
 		s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: "forwarded another client"})
@@ -88,7 +88,7 @@ func (s *session) askForwarded(k *call) bool {
 		want.ID = s.policy.ID
 		s.policy.Facts = want
 	}
-	s.asked = true
+	s.asked, s.policy.Unnamed = true, false
 	s.refused = policy.Verdict{}
 	for _, h := range []policy.Hook{policy.Connect, policy.Helo} {
 		s.event = policy.Event{}
@@ -103,16 +103,6 @@ func (s *session) askForwarded(k *call) bool {
 			break
 		}
 	}
-	return s.refusedForward(k)
-}
-
-// refusedForward answers MAIL for a client that connect or helo refused.
-func (s *session) refusedForward(k *call) bool {
-	if !s.refused.Refuses() {
-		return true
-	}
-	s.refuse(k.verb, s.refused, nil)
-	return false
 }
 
 func sameClient(a, b *policy.Facts) bool {

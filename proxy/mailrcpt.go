@@ -26,6 +26,9 @@ func (s *session) checkMail(k *call) *policy.Reply {
 	if p := s.set.Spool; p.MaxBytes > 0 && p.InUse() >= p.MaxBytes {
 		return &replyNoSpace
 	}
+	if s.forwarder {
+		s.askForwarded()
+	}
 	s.policy.Begin(from, params)
 	return nil
 }

@@ -74,6 +74,7 @@ func newSession(srv *Server, set *Settings, c net.Conn, f policy.Facts) *session
 	s.cancel = cancel
 	s.policy = set.Env.NewSession(ctx, f)
 	s.forwarder, s.peer = set.mayForward(f.Remote.Addr()), f
+	s.policy.Unnamed = s.forwarder
 	return s
 }
 
