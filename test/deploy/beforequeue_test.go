@@ -97,6 +97,13 @@ end)
 		}
 		c.Must("221", "QUIT")
 	}
+	// Postfix asks anew for each recipient while MAIL is refused, and each hears why.
+	r := client.Dial(t, b.front, another).Greet("c.example")
+	r.Must("250", "MAIL FROM:<a@example.com>")
+	for range 2 {
+		r.Must("554 5.7.1 connect knows 192.0.2.77", "RCPT TO:<b@example.org>")
+	}
+	r.Must("221", "QUIT")
 	// One recipient of two, and the next message of the session.
 	c := client.Dial(t, b.front, stranger).Greet("both.example")
 	c.Must("250", "MAIL FROM:<a@example.com>")
