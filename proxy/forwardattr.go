@@ -66,8 +66,9 @@ func setAddr(f *policy.Facts, value string) bool {
 }
 
 // neutered is a name that the client chose with what no name holds made "?", as
-// Postfix does: it lets a client say "EHLO my computer", and so must we. It goes
-// into the log, to rules, into Received lines and onward.
+// Postfix does with blanks: it lets a client say "EHLO my computer" or "EHLO
+// café", and so must we. It goes into the log, to rules, into Received lines and
+// onward.
 func neutered(s string) string {
 	b := []byte(s)
 	for i, c := range b {
