@@ -34,8 +34,8 @@ func TestFacts(t *testing.T) {
 		{"loopback", wire.Connect{Host: "localhost", Family: milter.FamilyInet, Addr: "127.0.0.1"}, []string{"{daemon_addr}", "127.0.0.1", "{daemon_port}", "25"}, "localhost[127.0.0.1] false 127.0.0.1:25"},
 		{"IPv4 in IPv6", wire.Connect{Host: "a.example", Family: milter.FamilyInet6, Addr: "::ffff:192.0.2.1"}, []string{"{if_addr}", "IPv6:2001:db8::9"}, "a.example[192.0.2.1] true [2001:db8::9]:0"},
 		{"a local socket", wire.Connect{Host: "localhost", Family: milter.FamilyUnix, Addr: "/run/x"}, nil, "local false invalid AddrPort"},
-		{"no address", wire.Connect{Host: "unknown", Family: milter.FamilyUnknown}, nil, "local true invalid AddrPort"},
-		{"a broken address", wire.Connect{Host: "x", Family: milter.FamilyInet, Addr: "300.1"}, nil, "local true invalid AddrPort"},
+		{"no address", wire.Connect{Host: "unknown", Family: milter.FamilyUnknown}, nil, "unknown[unknown] true invalid AddrPort"},
+		{"a broken address", wire.Connect{Host: "x", Family: milter.FamilyInet, Addr: "300.1"}, nil, "x[unknown] true invalid AddrPort"},
 	} {
 		var got string
 		srv, _ := serverOf(policytest.Rule(policy.Connect, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
