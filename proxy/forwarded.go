@@ -91,6 +91,9 @@ func (s *session) askForwarded() {
 	s.asked, s.policy.Unnamed = true, false
 	s.refused = policy.Verdict{}
 	for _, h := range []policy.Hook{policy.Connect, policy.Helo} {
+		if h == policy.Helo && want.Helo == "" { // a client that said none: as in a milter
+			continue
+		}
 		s.event = policy.Event{}
 		v := s.ask(h)
 		s.pause(v.Delay)
