@@ -13,7 +13,9 @@ import (
 var newline = []byte{'\n'}
 
 const (
-	// ringSize is how many bytes of lines wait for a slow reader.
+	// ringSize is how many bytes of lines wait for a slow reader. The last of
+	// them may reach beyond it: the line of a message with many recipients is
+	// longer than that, and no less owed.
 	ringSize = 4 << 20
 
 	// gather is the shortest time between two writes. A line after a quiet
@@ -28,6 +30,7 @@ type Ring struct {
 	out     io.Writer
 	dropped atomic.Int64
 	onDrop  func(n int64) // called by the writer when lines were dropped; it may log
+	telling atomic.Bool   // it does: what it says is not dropped
 
 	mu      sync.Mutex // guards what follows
 	waiting []byte     // lines to be written
@@ -52,7 +55,7 @@ func newRing(out io.Writer, onDrop func(int64)) *Ring {
 func (r *Ring) Write(line []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || len(r.waiting)+len(line) > ringSize {
+	if r.closed || len(r.waiting) >= ringSize && !r.telling.Load() {
 		r.dropped.Add(1)
 		return len(line), nil
 	}
@@ -113,7 +116,9 @@ func (r *Ring) drain() {
 			r.dropped.Add(int64(bytes.Count(lines, newline)))
 		}
 		if n := r.dropped.Load(); n > told && r.onDrop != nil && !failed {
+			r.telling.Store(true)
 			r.onDrop(n - told)
+			r.telling.Store(false)
 			told = n
 		}
 
