@@ -74,6 +74,13 @@ func (c *clock) heard(octets int, waited bool) {
 	c.timer.Reset(c.due().Sub(now))
 }
 
+// tooLate reports whether so little is left that the dot had better not be sent:
+// an upstream that needs longer takes the message, and its client comes again
+// with it. A quarter of the whole is kept for that answer, and 30 s at most.
+func (c *clock) tooLate() bool {
+	return time.Until(c.due()) < min(c.budget/4, 30*time.Second)
+}
+
 // hold stops the clock: we wait for the client now.
 func (c *clock) hold() { c.timer.Stop() }
 

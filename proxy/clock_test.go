@@ -49,6 +49,16 @@ func TestClock(t *testing.T) {
 			t.Errorf("it did not run out: %v", o)
 		}
 	})
+	test("too late for the dot", func(t *testing.T, s *session, c *clock) {
+		c.heard(1000, true)
+		time.Sleep(budget * 3 / 4)
+		if c.tooLate() {
+			t.Error("a quarter is left")
+		}
+		if time.Sleep(time.Second); !c.tooLate() {
+			t.Error("less than a quarter is left, and the dot would be sent")
+		}
+	})
 	test("what was here while the header was judged", func(t *testing.T, s *session, c *clock) {
 		c.heard(1000, true)
 		time.Sleep(time.Minute)

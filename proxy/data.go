@@ -179,6 +179,10 @@ func (s *session) finalReply(w BodyWriter) *policy.Outcome {
 		s.relay.abort()
 		return o
 	}
+	if s.clock.tooLate() {
+		s.relay.abort()
+		return outcome(replyTrouble, policy.ByMoongate, errBudget.Error())
+	}
 	// The client's leaving changes nothing any more, but the answer must not
 	// come too late.
 	ctx, cancel := context.WithDeadlineCause(s.hard, s.clock.due(), errBudget)

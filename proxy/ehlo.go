@@ -71,7 +71,7 @@ func (s *session) checkHelo(k *call) *policy.Reply {
 	if k.verb == "EHLO" {
 		proto = "ESMTP"
 	}
-	if s.peerHelo, s.peerProto = helo, proto; !s.forwarder || !s.asked {
+	if s.peerHelo, s.peerProto = helo, proto; !s.forwarder || !s.named {
 		s.policy.Helo, s.policy.Proto = helo, proto
 	}
 	s.greeted = false

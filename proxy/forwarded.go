@@ -60,9 +60,9 @@ func (s *session) checkForward(k *call) *policy.Reply {
 	return nil
 }
 
-// askForwarded asks connect and helo about the client of this MAIL. A refusal
-// is the answer to it.
-func (s *session) askForwarded() {
+// adoptForwarded makes the client of this MAIL the session's, whatever becomes
+// of the command: its line in the log is about him.
+func (s *session) adoptForwarded() {
 	want := s.peer
 	want.Helo, want.Proto = s.policy.Helo, s.policy.Proto
 	if s.forward != nil {
@@ -72,14 +72,14 @@ func (s *session) askForwarded() {
 	} else {
 		// Its own address says nothing of whom it speaks for.
 		want.Stranger = true
-		if s.asked {
+		if s.named {
 			want.Helo, want.Proto = s.peerHelo, s.peerProto
 		}
 	}
-	if s.asked && sameClient(&want, &s.policy.Facts) {
+	if s.named && sameClient(&want, &s.policy.Facts) {
 		return
 	}
-	if s.asked { // another client: another session, of its own id
+	if s.named { // another client: another session, of its own id
 		s.tellEnd(&policy.Event{Hook: policy.Disconnect, Cause: "forwarded another client"})
 		s.set.Hop.Forget(s.policy.ID)
 		want.ID = ""
@@ -88,10 +88,19 @@ func (s *session) askForwarded() {
 		want.ID = s.policy.ID
 		s.policy.Facts = want
 	}
-	s.asked, s.policy.Unnamed = true, false
-	s.refused = policy.Verdict{}
+	s.named, s.policy.Unnamed = true, false
+	s.unheard, s.refused = true, policy.Verdict{}
+}
+
+// askForwarded asks connect and helo about a client that was not asked about. A
+// refusal is the answer to MAIL.
+func (s *session) askForwarded() {
+	if !s.unheard {
+		return
+	}
+	s.unheard = false
 	for _, h := range []policy.Hook{policy.Connect, policy.Helo} {
-		if h == policy.Helo && want.Helo == "" { // a client that said none: as in a milter
+		if h == policy.Helo && s.policy.Helo == "" { // a client that said none: as in a milter
 			continue
 		}
 		s.event = policy.Event{}

@@ -22,6 +22,8 @@ func TestForwardedLog(t *testing.T) {
 <- 250 gate.example
 -> XFORWARD ADDR=203.0.113.5 HELO=evil.example PROTO=SMTP
 <- 250 2.0.0 Ok
+-> MAIL FROM:<a@b@example.net>
+<- 501 5.1.7 Bad sender address syntax
 -> MAIL FROM:<a@example.net>
 <- 550 5.7.1 not you
 -> RSET
@@ -44,6 +46,7 @@ func TestForwardedLog(t *testing.T) {
 	}
 	st.finish()
 	const all = "connect unknown[203.0.113.5]  \n" +
+		"refuse unknown[203.0.113.5]  \n" +
 		"refuse unknown[203.0.113.5] a@example.net \n" +
 		"disconnect unknown[203.0.113.5]  \n" +
 		"connect unknown[unknown]  \n" +

@@ -13,6 +13,9 @@ func (s *session) checkMail(k *call) *policy.Reply {
 	case s.policy.Tx != nil:
 		return &replyNested // RFC 5321 4.1.4
 	}
+	if s.forwarder {
+		s.adoptForwarded()
+	}
 	from, params, refusal := parseMail(k.arg, s.allowed())
 	if refusal != nil {
 		return refusal

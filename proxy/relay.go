@@ -57,7 +57,7 @@ func (s *session) fits(c *Caps) *policy.Outcome {
 		}
 	}
 	for _, r := range s.policy.Tx.Rcpts {
-		if o := fitsRcpt(c, r); o != nil && !r.Added && r.State != policy.RcptRefused {
+		if o := fitsRcpt(c, r); o != nil && !r.Added && (r.State == policy.RcptAsked || r.Live()) {
 			return o
 		}
 	}

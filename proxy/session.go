@@ -54,8 +54,9 @@ type session struct {
 	peer                policy.Facts // its own
 	peerHelo, peerProto string
 	forward             *policy.Facts  // of the client that it named; nil: it speaks for itself
-	asked               bool           // connect and helo were asked about the client at hand
-	refused             policy.Verdict // and this is what came of it, if it refuses
+	named               bool           // it has named a client, or spoken for itself
+	unheard             bool           // connect and helo are still to be asked about him
+	refused             policy.Verdict // what came of that, if it refuses
 
 	network netip.Prefix // counted under limits.per_network
 
