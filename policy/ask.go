@@ -134,14 +134,17 @@ func (s *Session) ruleStage(ev *Event, end time.Time) {
 			continue
 		case r.At == Rcpt && ev.Hook != Rcpt && v.Refuses():
 			s.putOff(ev.Hook)
-			s.now = Verdict{Delay: delay}
+			s.now = Verdict{Delay: s.capped(delay)}
 			return
 		}
-		v.Delay += delay
+		v.Delay = s.capped(v.Delay + delay)
 		return
 	}
-	s.now = Verdict{Delay: delay}
+	s.now = Verdict{Delay: s.capped(delay)}
 }
+
+// capped is what a face grants the delays of a stage, all rules together.
+func (s *Session) capped(d time.Duration) time.Duration { return min(d, s.Face.MaxDelay) }
 
 // putOff keeps the refusal in s.now until RCPT: of connect and helo for the
 // session, of mail for the transaction.

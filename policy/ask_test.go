@@ -150,6 +150,13 @@ func TestDelaysAddUp(t *testing.T) {
 	if v := begin(t, pt.Session(t, env), "a@b.example"); v.Action != policy.Reject || v.Delay != 4*time.Second {
 		t.Errorf("%v after %v", v.Action, v.Delay)
 	}
+	long := pt.Always(policy.Mail, policy.Verdict{Delay: 25 * time.Second})
+	for _, last := range []*policy.Rule{long, pt.Always(policy.Mail, refuse)} {
+		env, _ := pt.Env(policy.SMTP, long, long, last)
+		if v := begin(t, pt.Session(t, env), "a@b.example"); v.Delay != policy.SMTP.MaxDelay {
+			t.Errorf("%v after %v, want no more than the face grants", v.Action, v.Delay)
+		}
+	}
 	env, _ = pt.Env(policy.SMTP, wait)
 	if v := begin(t, pt.Session(t, env), "a@b.example"); v.Decided() || v.Delay != time.Second {
 		t.Errorf("%v after %v", v.Action, v.Delay)

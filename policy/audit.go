@@ -263,7 +263,7 @@ type filterList []FilterResult
 
 func (l filterList) MarshalLogArray(e zapcore.ArrayEncoder) error {
 	for _, f := range l {
-		e.AppendString(f.Name + "=" + f.Verdict.Action.String())
+		e.AppendString(f.Name + "=" + f.word())
 	}
 	return nil
 }

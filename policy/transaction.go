@@ -122,6 +122,18 @@ type FilterResult struct {
 	Err     error
 }
 
+// word is what the audit line says of it: that it failed, whatever its on_error
+// made of that, or what it decided; of a shadow, what it would have.
+func (f *FilterResult) word() string {
+	switch {
+	case f.Err != nil:
+		return "failed"
+	case f.Verdict.Watched != Continue:
+		return "shadow:" + f.Verdict.Watched.String()
+	}
+	return f.Verdict.Action.String()
+}
+
 // SMTPUTF8 reports whether the client asked for RFC 6531.
 func (tx *Transaction) SMTPUTF8() bool {
 	_, ok := FindParam(tx.In.Params, "SMTPUTF8")

@@ -14,6 +14,9 @@ type Verdict struct {
 	// Failed is set when the verdict stands for a rule that failed (its
 	// on_error), not for something that its author decided.
 	Failed bool
+
+	// Watched is what a shadow filter would have decided.
+	Watched Action
 }
 
 // Refuses reports whether the peer is to hear a 4xx or 5xx.

@@ -28,7 +28,7 @@ var (
 	replyParams = []param{
 		{"code", "integer?", "The reply code; by default what the stage wants."},
 		{"status", "string?", `The enhanced status code, "5.7.1".`},
-		{"text", "string|string[]", "What the client reads; a list is a reply of several lines."},
+		{"text", "string|string[]", "What the client reads; a list is a reply of several lines, at most 50."},
 	}
 	reasonParam  = []param{{"reason", "string?", "For the log; the client never sees it."}}
 	verdictValue = []param{{"", "Verdict", ""}}

@@ -393,7 +393,7 @@ function on.log(name_or_options, handler) end
 ---@overload fun(code: integer, text: string|string[]): Verdict
 ---@param code integer The reply code; by default what the stage wants.
 ---@param status string The enhanced status code, "5.7.1".
----@param text string|string[] What the client reads; a list is a reply of several lines.
+---@param text string|string[] What the client reads; a list is a reply of several lines, at most 50.
 ---@return Verdict
 ---@nodiscard
 function reject(code, status, text) end
@@ -404,7 +404,7 @@ function reject(code, status, text) end
 ---@overload fun(code: integer, text: string|string[]): Verdict
 ---@param code integer The reply code; by default what the stage wants.
 ---@param status string The enhanced status code, "5.7.1".
----@param text string|string[] What the client reads; a list is a reply of several lines.
+---@param text string|string[] What the client reads; a list is a reply of several lines, at most 50.
 ---@return Verdict
 ---@nodiscard
 function tempfail(code, status, text) end
@@ -415,7 +415,7 @@ function tempfail(code, status, text) end
 ---@overload fun(code: integer, text: string|string[]): Verdict
 ---@param code integer The reply code; by default what the stage wants.
 ---@param status string The enhanced status code, "5.7.1".
----@param text string|string[] What the client reads; a list is a reply of several lines.
+---@param text string|string[] What the client reads; a list is a reply of several lines, at most 50.
 ---@return Verdict
 ---@nodiscard
 function disconnect(code, status, text) end
