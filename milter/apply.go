@@ -36,6 +36,9 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 	if err := ch.make(twin, v.clone()); err != nil {
 		return policy.Verdict{}, err
 	}
+	if n := twin.Header().Size(); n > c.f.maxHeader() && n > s.Tx.Header().Size() {
+		return policy.Verdict{}, fmt.Errorf("%w: it makes a header of %d octets, and %d are the most", errChange, n, c.f.maxHeader())
+	}
 	if err := ch.make(s.Tx, v); err != nil {
 		return policy.Verdict{}, err
 	}
@@ -195,7 +198,7 @@ const maxLine = 998
 // foldLong breaks lines of a field body that are longer at the last blank that
 // is not; where there is none the line stays as the filter wants it.
 func foldLong(name, body string) string {
-	if len(name)+1+len(body) <= maxLine {
+	if len(name)+1+len(body) <= maxLine || len(name) > maxLine/2 { // a name that no field may have
 		return body
 	}
 	lines := strings.Split(body, "\r\n")

@@ -190,6 +190,30 @@ func TestFilterLongLines(t *testing.T) {
 	}
 }
 
+// Changes cost far more than their octets, so there is an end to their number,
+// and to the header that they make; a body in small pieces is no such thing.
+func TestFilterTooMuch(t *testing.T) {
+	field := mods(t, wire.Modification{Code: milter.ActAddHeader, Name: "X", Value: "y"})
+	large := mods(t, wire.Modification{Code: milter.ActAddHeader, Name: "X", Value: strings.Repeat(strings.Repeat("z", 900)+"\n ", 60)})
+	piece := mods(t, wire.Modification{Code: milter.ActReplBody, Body: make([]byte, 600)})
+	tiny := mods(t, wire.Modification{Code: milter.ActReplBody, Body: []byte("x")})
+	for _, tc := range []struct{ name, answer, want string }{
+		{"header fields", strings.Repeat(field, maxChanges-10), ""},
+		{"too many of them", strings.Repeat(field, 2*maxChanges), errEndless.Error()},
+		{"pieces of a body", strings.Repeat(piece, 2*maxChanges), ""},
+		{"tiny ones", strings.Repeat(tiny, 2*maxChanges), errEndless.Error()},
+		{"header", strings.Repeat(large, 10), ""},
+		{"too large a header", strings.Repeat(large, 20), "a header of "},
+	} {
+		d := greeted(t, changing(t, tc.answer))
+		v := oneMessage(d)
+		if tc.want == "" && v.Decided() || tc.want != "" && (v.Action != policy.Tempfail || !strings.Contains(v.Reason, tc.want)) {
+			t.Errorf("%s: %s %s", tc.name, say(v), v.Reason)
+		}
+		d.done(v)
+	}
+}
+
 // A filter that never comes to its verdict is not kept in memory.
 func TestFilterEndlessAnswer(t *testing.T) {
 	f := changing(t, strings.Repeat(mods(t, wire.Modification{Code: milter.ActReplBody, Body: make([]byte, 60000)}), 20))

@@ -11,11 +11,17 @@ import (
 	"github.com/moongate/moongate/policy"
 )
 
-// clientOf is the client as CONNECT names it. One without an address is
+// clientOf is the client as CONNECT names it. One on a unix socket is
 // "unknown": the library leaves the port of a unix address out, which
-// libmilter and rspamd take for a broken packet.
+// libmilter and rspamd take for a broken packet. Filters take that for the own
+// machine (opendkim signs its mail), so a stranger whose address is not known
+// has one that is nobody's.
 func clientOf(f *policy.Facts) (host string, family milter.ProtoFamily, port uint16, addr string) {
-	if !f.Remote.IsValid() {
+	switch {
+	case f.Remote.IsValid():
+	case f.Stranger:
+		return "unknown", milter.FamilyInet, 0, "0.0.0.0"
+	default:
 		return "localhost", milter.FamilyUnknown, 0, ""
 	}
 	a := f.Remote.Addr().Unmap()
@@ -72,8 +78,11 @@ func (c *conversation) helo(s *policy.Session, ev *policy.Event) (*milter.Action
 			return nil, err
 		}
 	}
-	c.greeted = true
-	return c.link.Helo(noNUL(s.Helo))
+	act, err := c.link.Helo(noNUL(s.Helo))
+	// A name that was refused is said again, and refused again, with the next
+	// message.
+	c.greeted = err == nil && act.Code != milter.ActReject && act.Code != milter.ActTempFail && act.Code != milter.ActReplyCode
+	return act, err
 }
 
 func (c *conversation) mail(s *policy.Session, ev *policy.Event) (*milter.Action, error) {

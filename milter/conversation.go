@@ -31,6 +31,7 @@ type conversation struct {
 	late    policy.Verdict // decided earlier in this message, or where it could not be told
 	failed  error          // why this message is not asked about
 	fair    bool           // it had its time when it was last dialled, see lazyConn
+	away    bool           // it failed before MAIL, where it is tried again
 }
 
 // version is macro {v}: what we call ourselves to filters.
@@ -53,7 +54,7 @@ func (c *conversation) Eval(_ context.Context, s *policy.Session, ev *policy.Eve
 		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
 			zap.String(policy.KeyFilter, c.f.Name()), zap.String(policy.KeyVerdict, v.Action.String()),
 			zap.String(policy.KeyReply, v.Reply.String()), zap.String(policy.KeyReason, v.Reason))
-		v = policy.Verdict{}
+		v = policy.Verdict{Failed: v.Failed, Reason: v.Reason, Watched: v.Action}
 	}
 	return v, nil
 }
@@ -73,7 +74,7 @@ func (c *conversation) eval(s *policy.Session, ev *policy.Event) policy.Verdict 
 	switch ev.Hook {
 	case policy.Mail:
 		c.reset()
-		c.heard = true
+		c.heard, c.away = true, false
 		if c.f.When != nil && !c.f.When(s) {
 			c.skip = true
 		}
@@ -82,7 +83,7 @@ func (c *conversation) eval(s *policy.Session, ev *policy.Event) policy.Verdict 
 	}
 	ofMessage := ev.Hook > policy.Mail && ev.Hook <= policy.Message
 	switch {
-	case c.done || c.skip:
+	case c.done || c.skip, c.away && ev.Hook == policy.Helo:
 		return policy.Verdict{}
 	case c.failed != nil:
 		return c.onError(s, ev.Hook)
@@ -156,7 +157,11 @@ func (c *conversation) say(s *policy.Session, ev *policy.Event) (policy.Verdict,
 		return policy.Verdict{}, errLost
 	}
 	if c.link == nil {
-		if v, err := c.connect(s, ev); err != nil || v.Decided() || c.done || ev.Hook == policy.Connect {
+		v, err := c.connect(s, ev)
+		if v.Refuses() {
+			c.drop() // it is meant for the session: the next message hears it, too
+		}
+		if err != nil || v.Decided() || c.done || ev.Hook == policy.Connect {
 			return v, err
 		}
 	}
@@ -213,6 +218,7 @@ func (c *conversation) connect(s *policy.Session, ev *policy.Event) (policy.Verd
 	}
 	c.link, c.greeted, c.content = l, false, false
 	l.c.until(c.f.commandTime(), ev.Deadline)
+	l.c.fair = l.c.fair || c.fair // what it took to be reached was its own
 	host, family, port, addr := clientOf(&s.Facts)
 	err = l.Macros(milter.CodeConn, pairs(
 		"j", c.f.Hostname, "v", version, "_", strings.Trim(host, "[]")+" ["+addr+"]",

@@ -27,6 +27,7 @@ func (c *conversation) fail(s *policy.Session, h policy.Hook, err error) policy.
 		c.f.breaker.failed(reached)
 	}
 	early := h < policy.Mail || h == policy.Unknown
+	c.away = c.away || h < policy.Mail // a client does not wait for one that hangs at each command
 	if early && errors.Is(err, errBreaker) {
 		return policy.Verdict{} // it is told, and counted, when a message misses it
 	}

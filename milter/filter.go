@@ -32,8 +32,9 @@ type Filter struct {
 	ConnectTime, CommandTime, EndTime time.Duration
 
 	// MaxAnswer bounds what it may say behind the end of a message, a new body
-	// among it. 0 means 64 MiB.
+	// among it, and MaxHeader the header that it makes. 0 means 64 MiB and 1 MiB.
 	MaxAnswer int64
+	MaxHeader int
 
 	Metrics *Metrics // nil: nothing is counted
 
@@ -76,6 +77,13 @@ func (f *Filter) maxAnswer() int64 {
 		return f.MaxAnswer
 	}
 	return 64 << 20
+}
+
+func (f *Filter) maxHeader() int {
+	if f.MaxHeader > 0 {
+		return f.MaxHeader
+	}
+	return 1 << 20
 }
 
 func (f *Filter) connectTime() time.Duration { return orDefault(f.ConnectTime, 20*time.Second) }

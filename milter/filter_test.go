@@ -2,6 +2,7 @@ package milter
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -359,8 +360,24 @@ func TestFilterResults(t *testing.T) {
 	d := doorOf(t, t.Context(), []policy.Filter{down, left}, rules...)
 	converse(d)
 	d.close()
+	if n := d.logs.FilterMessage("filter failed").Len(); n != 3 {
+		t.Errorf("%d failures, want one of each when the client came, none at HELO, and one for the message", n)
+	}
 	if len(told) != 1 || told[0].Name != "down" || told[0].Verdict.Decided() || told[0].Err == nil || !strings.Contains(told[0].Err.Error(), "no such file") {
 		t.Errorf("msg.filters: %+v", told)
+	}
+
+	// The audit line tells what each said, not what became of it.
+	b := newBadFilter(t)
+	misdeed(t, "\x00\x00\x00\x01r")
+	b.mode.Store(t.Name())
+	b.at.Store('E')
+	shadow := &Filter{Label: "shadow", Address: b.addr(), Shadow: true}
+	d = doorOf(t, t.Context(), []policy.Filter{down, shadow})
+	d.done(converse(d))
+	d.close()
+	if got := fmt.Sprint(d.logs.FilterMessage("message").All()[0].ContextMap()["filters"]); got != "[down=failed shadow=shadow:reject]" {
+		t.Errorf("audit line: filters %s", got)
 	}
 
 	// A rule that accepts is not who refused: the filter is.
@@ -390,3 +407,14 @@ func (f *backFilter) Eval(_ context.Context, _ *policy.Session, ev *policy.Event
 }
 func (f *backFilter) Tell(*policy.Event) {}
 func (f *backFilter) Close() error       { return nil }
+
+// A client without an address is the machine itself only if it is no stranger:
+// opendkim signs what comes from there.
+func TestClientWithoutAddress(t *testing.T) {
+	for stranger, want := range map[bool]string{true: "unknown 4 0.0.0.0", false: "localhost U "} {
+		host, family, _, addr := clientOf(&policy.Facts{Stranger: stranger})
+		if got := fmt.Sprintf("%s %c %s", host, family, addr); got != want {
+			t.Errorf("stranger %v: %q, want %q", stranger, got, want)
+		}
+	}
+}

@@ -2,9 +2,12 @@ package milter
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"net"
 	"time"
+
+	"github.com/emersion/go-milter"
 
 	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter/wire"
@@ -21,13 +24,15 @@ type lazyConn struct {
 	// PROGRESS.
 	most int64   // octets of one answer, changes and all
 	took int64   // octets read since the question
+	said int64   // frames, the same
 	head [5]byte // length and code of the frame under way
 	got  int     // octets of head
 	left uint32  // octets of the frame behind its code
+	opts []byte  // the first four of the negotiation's: the filter's version
 
 	limit time.Duration // how long one answer may take
 	stage time.Time     // when the stage ends, in any case; zero: never
-	fair  bool          // the deadline leaves the filter time enough, see restart
+	fair  bool          // what was left of the stage was time enough, see fairTime
 }
 
 func newLazyConn(c net.Conn, most int64) *lazyConn {
@@ -66,7 +71,7 @@ func (q question) Write(p []byte) (int, error) {
 	if err := q.c.quiet(); err != nil {
 		return 0, err
 	}
-	q.c.took = 0
+	q.c.took, q.c.said = 0, 0
 	return q.c.Conn.Write(p)
 }
 
@@ -74,6 +79,7 @@ func (q question) Write(p []byte) (int, error) {
 // answer, or the stage's end if that is nearer.
 func (c *lazyConn) until(limit time.Duration, stage time.Time) {
 	c.limit, c.stage = limit, stage
+	c.fair = stage.IsZero() || time.Until(stage) >= min(limit, fairTime)
 	c.restart()
 }
 
@@ -83,12 +89,10 @@ const fairTime = 5 * time.Second
 
 // restart begins the filter's limit anew.
 func (c *lazyConn) restart() {
-	now := time.Now()
-	t := now.Add(c.limit)
+	t := time.Now().Add(c.limit)
 	if !c.stage.IsZero() && c.stage.Before(t) {
 		t = c.stage
 	}
-	c.fair = t.Sub(now) >= min(c.limit, fairTime)
 	c.SetDeadline(t)
 }
 
@@ -111,10 +115,20 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.follow(p[:n])
 	// The library keeps all changes until the verdict has come.
-	if c.took += int64(n); c.took > c.most {
+	if c.took += int64(n); c.took > c.most || c.said > maxChanges+c.took/512 {
 		return 0, errEndless
 	}
 	return n, err
+}
+
+// maxChanges bounds how many changes one answer may hold. Each costs much more
+// than its octets, and those of the header more with each that is there. A new
+// body may come in many pieces, if they are not tiny.
+const maxChanges = 10_000
+
+// modern reports whether the filter speaks version 6, whatever it was offered.
+func (c *lazyConn) modern() bool {
+	return len(c.opts) == 4 && binary.BigEndian.Uint32(c.opts) >= wire.MaxVersion
 }
 
 // follow takes note of what was read. A PROGRESS begins the limit anew: the
@@ -133,8 +147,12 @@ func (c *lazyConn) follow(p []byte) {
 				return
 			}
 			c.left--
+			c.said++
 		}
 		n := min(c.left, uint32(len(p)))
+		if c.head[4] == byte(milter.CodeOptNeg) && len(c.opts) < 4 {
+			c.opts = append(c.opts, p[:min(int(n), 4-len(c.opts))]...)
+		}
 		c.left, p = c.left-n, p[n:]
 		if c.left > 0 {
 			return

@@ -239,3 +239,31 @@ func TestFilterProgress(t *testing.T) {
 		})
 	}
 }
+
+// What a filter says against a client or his name is said of the session, to
+// each of its messages, also when it is dialled anew in between.
+func TestFilterRefusesSession(t *testing.T) {
+	for _, at := range []milter.Code{milter.CodeConn, milter.CodeHelo} {
+		var bad atomic.Bool
+		f := fakeFilter(t, func(_ int, f wire.Frame) string {
+			if bad.Load() && milter.Code(f.Code) == at {
+				return refuse
+			}
+			return goOn
+		})
+		d := greeted(t, &Filter{Label: "f", Address: f.addr()})
+		if v := oneMessage(d); v.Decided() {
+			t.Fatalf("%c: the first message: %s", at, say(v))
+		}
+		d.done(policy.Verdict{})
+		bad.Store(true)
+		if at == milter.CodeConn {
+			f.hangUp()
+		}
+		for range 3 {
+			if v := d.mail("a@example.net"); v.Action != policy.Reject {
+				t.Errorf("%c: MAIL: %s", at, say(v))
+			}
+		}
+	}
+}

@@ -46,7 +46,7 @@ func (f *Filter) dial(ctx context.Context, deadline time.Time) (*link, error) {
 		legacy = true
 		l, err = f.negotiate(ctx, deadline, legacy)
 	}
-	f.legacy.Store(legacy && err == nil) // one that was away may come back as another version
+	f.legacy.Store(legacy && err == nil && !l.c.modern()) // one that was away may come back as another version
 	return l, err
 }
 

@@ -86,6 +86,7 @@ func (c *conn) tell() error {
 		}
 		select {
 		case <-c.ctx.Done():
+			return errGone
 		case <-time.After(hearing / 50): // nothing tells of a reset but a look or a read
 		}
 	}

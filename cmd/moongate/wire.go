@@ -112,6 +112,7 @@ func (h *house) filters(cfg *configs.Config) (all []policy.Filter) {
 			Sign: f.Phase == "sign", OnError: onErrors[f.OnError], Shadow: f.Mode == "shadow",
 			When:        func(s *policy.Session) bool { return !slices.Contains(s.Tx.Skip, name) },
 			MaxAnswer:   int64(cfg.Limits.Size) + int64(cfg.Limits.Header), // a message, at most
+			MaxHeader:   int(cfg.Limits.Header),
 			ConnectTime: f.Connect, CommandTime: f.Command, EndTime: f.End, Metrics: h.filterCounts,
 		})
 	}
