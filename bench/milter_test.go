@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -31,8 +32,8 @@ var late = strings.NewReplacer("on.connect(", `on.connect({ at = "rcpt" }, `, "o
 
 // milters starts those that a Postfix is to ask: moongate with a rule at each
 // of seven stages, over both kinds of socket, and with rules that answer at
-// RCPT, and a filter of python3-milter with a callback at each stage that lets
-// all pass.
+// RCPT; and filters with a callback at each stage that lets all pass, in Python
+// (python3-milter) and in C.
 func milters(t *testing.T, binary string) []milter {
 	tcp := free(t)
 	serve(t, binary, tcp, stages+hold, fmt.Sprintf("[milter]\naddress = %q\n", tcp))
@@ -56,12 +57,24 @@ func milters(t *testing.T, binary string) []milter {
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import Milter").Run() != nil {
 		t.Log("no python3-milter here: left out")
-		return asked
+	} else {
+		asked = append(asked, milter{"python3-milter", libmilter(t, python, "-c", passing)})
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if out, err := exec.Command("cc", "-O2", "-o", empty, "testdata/empty.c", "-lmilter", "-lpthread").CombinedOutput(); err != nil {
+		t.Logf("no C compiler or no libmilter-dev here: left out: %v\n%.300s", err, out)
+	} else {
+		asked = append(asked, milter{"an empty filter in C", libmilter(t, empty)})
+	}
+	return asked
+}
+
+// libmilter starts a filter that takes its socket as its last argument.
+func libmilter(t *testing.T, name string, args ...string) string {
 	addr := free(t)
 	_, port, _ := net.SplitHostPort(addr)
-	run(t, addr, python, "-c", passing, "inet:"+port+"@127.0.0.1")
-	return append(asked, milter{"python3-milter", "inet:" + addr})
+	run(t, addr, name, append(args, "inet:"+port+"@127.0.0.1")...)
+	return "inet:" + addr
 }
 
 const passing = `

@@ -12,7 +12,7 @@ mail="postfix swaks curl python3 iproute2"
 milter="miltertest python3-milter opendkim opendkim-tools rspamd clamav-milter clamav-daemon m4"
 lua="luajit"
 state="redis-server"
-bench="haproxy"
+bench="haproxy libmilter-dev"
 
 wanted=""
 sendmail=no
