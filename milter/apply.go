@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
@@ -249,12 +250,12 @@ func crlf(b []byte) []byte {
 	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
 }
 
-// clean makes a filter's reason fit for a log line.
+// clean makes text of a peer or a rule fit for a log line and a packet.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
+		if unicode.IsControl(r) {
+			return '?'
 		}
 		return r
-	}, s)
+	}, strings.ToValidUTF8(s, ""))
 }

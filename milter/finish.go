@@ -3,8 +3,6 @@ package milter
 import (
 	"errors"
 	"slices"
-	"strings"
-	"unicode"
 
 	"github.com/emersion/go-milter"
 	"go.uber.org/zap"
@@ -152,13 +150,7 @@ func quarantineReason(s string) string {
 	if s == "" {
 		return "held by policy"
 	}
-	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
-		}
-		return r
-	}, s)
+	return clean(s[:min(len(s), maxReason)])
 }
 
 // conclude gives the final answer and ends the transaction. What the MTA has
