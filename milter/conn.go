@@ -53,7 +53,7 @@ type conn struct {
 
 func (s *Server) newConn(nc net.Conn, name string) *conn {
 	nc = socket.NewQuick(nc)
-	c := &conn{srv: s, name: name, nc: nc, peer: socket.PeerOf(nc), r: wire.NewReader(nc), macros: make(macros)}
+	c := &conn{srv: s, name: name, nc: nc, peer: socket.PeerOf(nc)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.watch.c, c.watch.peer = c, socket.PeerOf(nc) // the timer looks while we do
 	c.env = *s.currentEnv()
@@ -67,9 +67,11 @@ func (s *Server) newConn(nc net.Conn, name string) *conn {
 // errQuit ends a connection in peace.
 var errQuit = errors.New("quit")
 
-// serve is the goroutine of one connection.
-func (c *conn) serve() {
+// serve serves one connection with the memory of h.
+func (c *conn) serve(h *hand) {
 	cause := ""
+	h.lend(c)
+	defer h.clear(c)
 	defer c.srv.remove(c)
 	defer func() {
 		if p := recover(); p != nil {

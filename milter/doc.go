@@ -27,5 +27,7 @@
 // The library is used behind an adapter that closes each of its traps; every
 // one has a comment at its line and a test.
 //
+// A goroutine that has served a connection serves the next (crew.go).
+//
 // The bytes themselves are in the folder wire; protocol.md tells the protocol.
 package milter

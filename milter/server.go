@@ -40,7 +40,8 @@ type Server struct {
 
 	Metrics *Metrics // nil: nothing is counted
 
-	env atomic.Pointer[policy.Env] // what Use gave
+	env  atomic.Pointer[policy.Env] // what Use gave
+	crew crew
 
 	mu    sync.Mutex // guards what follows
 	ls    map[net.Listener]bool
@@ -128,7 +129,7 @@ func (s *Server) Serve(l net.Listener) error {
 			nc.Close()
 			return ErrServerClosed
 		}
-		go c.serve()
+		s.crew.serve(c)
 	}
 }
 
@@ -140,7 +141,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 		name = "milter"
 	}
 	if c := s.newConn(nc, name); s.add(c) {
-		c.serve()
+		c.serve(newHand())
 	} else {
 		nc.Close()
 	}
@@ -189,6 +190,7 @@ func (s *Server) stop() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = true
+	s.crew.leave()
 	for l := range s.ls {
 		l.Close()
 	}

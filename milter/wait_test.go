@@ -130,6 +130,7 @@ func TestCatchUp(t *testing.T) {
 	}
 	defer nc.Close()
 	c := srv.newConn(nc, "milter")
+	newHand().lend(c)
 	defer c.cancel()
 	c.behind = maxBehind
 	if c.catchUp(); c.behind != 0 {

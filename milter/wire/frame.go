@@ -42,6 +42,14 @@ type Reader struct {
 // NewReader makes a Reader of r.
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, 4096)} }
 
+// Reset makes it a Reader of r, as new but for its memory.
+func (r *Reader) Reset(from io.Reader) {
+	r.r.Reset(from)
+	if cap(r.buf) > step {
+		r.buf = nil
+	}
+}
+
 // Buffered is the number of octets that have been read from the connection but
 // belong to frames not asked for yet.
 func (r *Reader) Buffered() int { return r.r.Buffered() }
