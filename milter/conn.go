@@ -46,9 +46,12 @@ type conn struct {
 	behind time.Duration // how long we have worked since the MTA last waited for us
 	owed   time.Duration // delays of stages at which it does not wait
 
+	written time.Time // when the limit of a write was set
+
 	mu       sync.Mutex
 	draining bool
-	busy     bool // a message is under way
+	busy     bool      // a message is under way
+	until    time.Time // when a read gives up
 }
 
 func (s *Server) newConn(nc net.Conn, name string) *conn {
@@ -80,7 +83,7 @@ func (c *conn) serve(h *hand) {
 				zap.Any(policy.KeyReason, p), zap.ByteString(policy.KeyStack, debug.Stack()))
 			cause = "panic"
 		}
-		c.watch.stop()
+		c.watch.end()
 		socket.Part(c.nc)
 		c.end(cause)
 		c.cancel()
@@ -148,7 +151,14 @@ func (c *conn) deadline() error {
 	if c.draining && !c.busy {
 		wait = linger
 	}
-	return c.nc.SetReadDeadline(time.Now().Add(wait))
+	// One that is late by a hundredth will do: to set it costs as much as a
+	// small rule.
+	end := time.Now().Add(wait)
+	if late := c.until.Sub(end); late >= 0 && late <= wait/100 {
+		return nil
+	}
+	c.until = end.Add(wait / 100)
+	return c.nc.SetReadDeadline(c.until)
 }
 
 // drain makes a session without a message end soon, and one with a message
@@ -158,7 +168,8 @@ func (c *conn) drain() {
 	defer c.mu.Unlock()
 	c.draining = true
 	if !c.busy {
-		c.nc.SetReadDeadline(time.Now().Add(linger))
+		c.until = time.Now().Add(linger)
+		c.nc.SetReadDeadline(c.until)
 	}
 }
 
@@ -272,7 +283,10 @@ func (c *conn) flush() error {
 		return nil
 	}
 	c.behind = 0
-	c.nc.SetWriteDeadline(time.Now().Add(c.srv.write()))
+	if now := time.Now(); now.Sub(c.written) > c.srv.write()/100 {
+		c.written = now
+		c.nc.SetWriteDeadline(now.Add(c.srv.write() + c.srv.write()/100))
+	}
 	_, err := c.nc.Write(c.out)
 	if cap(c.out) > 128<<10 {
 		c.out = nil // a replaced body does not stay with an idle session

@@ -21,6 +21,7 @@ type watch struct {
 
 	mu       sync.Mutex // held while a packet is written, so that none is cut by an answer
 	timer    *time.Timer
+	ticks    bool // the timer runs; it outlasts a question, most of which are over at once
 	on       bool
 	progress bool
 	last     time.Time // when the MTA heard of us
@@ -32,13 +33,21 @@ func (w *watch) start(progress bool) {
 	w.on, w.progress, w.last = true, progress, time.Now()
 	if w.timer == nil {
 		w.timer = time.AfterFunc(look, w.tick)
-	} else {
+	} else if !w.ticks {
 		w.timer.Reset(look)
 	}
+	w.ticks = true
 }
 
 // stop returns when no packet of the watch can be under way any more.
 func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on = false
+}
+
+// end is the stop behind the last question.
+func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.on = false
@@ -50,6 +59,7 @@ func (w *watch) stop() {
 func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ticks = false
 	if !w.on {
 		return
 	}
@@ -66,6 +76,7 @@ func (w *watch) tick() {
 			return
 		}
 	}
+	w.ticks = true
 	w.timer.Reset(look)
 }
 
