@@ -244,6 +244,9 @@ func (r rcptObject) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	case RcptRemoved:
 		e.AddBool("removed", true)
 	}
+	if r.Duplicate {
+		e.AddBool("duplicate", true)
+	}
 	if !r.Reply.IsZero() {
 		e.AddString(KeyReply, r.Reply.String())
 	}

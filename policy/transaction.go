@@ -55,8 +55,9 @@ type Recipient struct {
 	Class  string // the policy's own, for one_class_per_message
 	Reply  Reply  // what the client heard; the upstream's refusal for an added one
 
-	Added    bool // by an edit
-	Optional bool // an added one that may be refused by the upstream alone
+	Added     bool // by an edit
+	Optional  bool // an added one that may be refused by the upstream alone
+	Duplicate bool // an edit gave it the address of another, with which it goes on
 
 	holds []Hold
 }

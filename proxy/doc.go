@@ -13,10 +13,10 @@
 // (replies.go), which is flushed before every wait, and every answer is told to
 // the policy. MAIL and RCPT go upstream as they come (relay.go), a pipelined
 // group as a group (collect.go). DATA (data.go) reads the header and has it
-// judged (intake.go), the envelope is settled (envelope.go), and the body takes
-// one of three ways with one method table: it flows through to the upstream
-// (stream.go), it is held until the policy has seen it whole (hold.go), or it
-// is read and forgotten, because the answer is known.
+// judged (intake.go), the envelope is settled (envelope.go, duplicates.go), and
+// the body takes one of three ways with one method table: it flows through to
+// the upstream (stream.go), it is held until the policy has seen it whole
+// (hold.go), or it is read and forgotten, because the answer is known.
 //
 // The wire has one reader (lines.go), one decoder of bodies (decode.go), one
 // encoder (encode.go) and one reader of replies (wirereply.go). The upstream

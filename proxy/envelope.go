@@ -19,7 +19,7 @@ func (s *session) settle() *policy.Outcome {
 			return o
 		}
 	}
-	live := tx.Recipients()
+	live := distinct(tx)
 	more, same := r.untold(live)
 	if r.open && same && r.from.Raw == tx.Out.From.Raw && slices.Equal(r.params, tx.Out.Params) {
 		return s.tell(more)

@@ -140,6 +140,9 @@ func (s *session) rcpt(k *call, v policy.Verdict) {
 	case s.relay.refused != nil: // a held MAIL
 		o := s.relay.refused
 		s.answerCause(k.verb, o.Reply, o.By, r, o.Cause)
+	case duplicates(s.policy.Tx, r):
+		r.Duplicate = true
+		s.answer(k.verb, replyRcpt, policy.ByMoongate, r)
 	default:
 		if o := s.relayRcpt(r); o != nil {
 			s.answerCause(k.verb, o.Reply, o.By, r, o.Cause)

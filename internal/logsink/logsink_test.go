@@ -269,6 +269,9 @@ func TestTextIsPostfixShaped(t *testing.T) {
 	s.Begin(path(t, "<ann@example.net>"), nil)
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "MAIL", Reply: ok})
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: rcpt(t, "<bob@example.org>")})
+	sales := rcpt(t, "<sales@example.org>")
+	sales.Out, sales.Duplicate = path(t, "<bob@example.org>"), true // goes on with bob's, in one RCPT
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: sales})
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", By: policy.ByUpstream, Reply: say(550, policy.Status{5, 1, 1}, "<eve@example.org>: unknown"),
 		Rcpt: rcpt(t, "<eve@example.org>")})
 	s.Tx.Upstream = "127.0.0.1:10025"
@@ -287,11 +290,11 @@ func TestTextIsPostfixShaped(t *testing.T) {
 moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@example.org>: unknown; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=upstream policy=v1 session=S1
 moongate/smtpd S1.1: client=mail.example[192.0.2.7]
 moongate/smtp S1.1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
-moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<eve@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
+moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<sales@example.org> to=<eve@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
 moongate/smtpd S1.2: reject: DATA from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> proto=ESMTP helo=<evil?helo> by=moongate policy=v1 session=S1
 moongate/smtpd S1.2: client=mail.example[192.0.2.7]
 moongate/policy S1.2: from=<> by=moongate helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
-moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=1/2 commands=2/4 cause=quit session=S1
+moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=2/3 commands=3/5 cause=quit session=S1
 moongate warning: reload refused file="a b.lua" problems=2
 `
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -180,8 +180,8 @@ func (l *line) delivered(id string, rcpts []any, reply string) {
 	for _, r := range rcpts {
 		fields, ok := r.(map[string]any)
 		if !ok || strings.HasPrefix(show(fields[policy.KeyReply]), "4") || strings.HasPrefix(show(fields[policy.KeyReply]), "5") ||
-			fields["dropped"] == true || fields["removed"] == true {
-			continue // it has a refuse line of its own, or no delivery
+			fields["dropped"] == true || fields["removed"] == true || fields["duplicate"] == true {
+			continue // it has a refuse line, no delivery, or that of another with its address
 		}
 		to := show(fields[policy.KeyTo])
 		if as := show(fields["as"]); as != "" {
