@@ -177,22 +177,9 @@ func rcptArgs(r *policy.Recipient) (args []string) {
 		}
 	}
 	if !orcpt && len(args) > 0 {
-		args = append(args, "ORCPT=rfc822;"+xtext(r.In.Address))
+		args = append(args, string(policy.AppendXtext([]byte("ORCPT=rfc822;"), r.In.Address, nil)))
 	}
 	return args
-}
-
-// xtext is RFC 3461 4.
-func xtext(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c > '~' || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 // bodyMods cuts a body into one run of chunks. An empty body is one empty

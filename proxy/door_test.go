@@ -71,12 +71,6 @@ func TestReceivedLine(t *testing.T) {
 	}
 }
 
-func TestAppendXtext(t *testing.T) {
-	if got := string(appendXtext(nil, "a+b=c d\xe4")); got != "a+2Bb+3Dc+20d+E4" {
-		t.Error(got)
-	}
-}
-
 // TestUpstreamIsDown: that is no reason not to serve: MAIL hears 451, and once
 // the breaker is open a client hears 421 at connect.
 func TestUpstreamIsDown(t *testing.T) {

@@ -84,29 +84,9 @@ func notAtom(c rune) bool {
 	return c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>[]:;@\,."`, c)
 }
 
-// cutXtext decodes a value, RFC 3461 4. A line's end in it, or a NUL, is nothing
+// attrValue decodes a value, RFC 3461 4. A line's end in it, or a NUL, is nothing
 // that a client can have said, and is refused.
-func cutXtext(s string, ok bool) (string, bool) {
-	if !ok {
-		return "", false
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '+' {
-			if i+2 >= len(s) {
-				return "", false
-			}
-			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			c, i = byte(n), i+2
-		}
-		if c == '\r' || c == '\n' || c == 0 {
-			return "", false
-		}
-		b.WriteByte(c)
-	}
-	return b.String(), true
+func attrValue(xtext string) (string, bool) {
+	value, err := policy.DecodeXtext(xtext)
+	return value, err == nil && !strings.ContainsAny(value, "\r\n\x00")
 }

@@ -51,8 +51,9 @@ func (s *session) checkForward(k *call) *policy.Reply {
 		f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto = netip.AddrPort{}, "", false, "", ""
 	}
 	for attr := range strings.FieldsSeq(string(k.arg)) {
-		key, value, ok := strings.Cut(attr, "=")
-		if value, ok = cutXtext(value, ok); !ok || !setForwarded(&f, strings.ToUpper(key), value) {
+		key, raw, ok := strings.Cut(attr, "=")
+		value, valid := attrValue(raw)
+		if !ok || !valid || !setForwarded(&f, strings.ToUpper(key), value) {
 			return &replyBadForward
 		}
 	}

@@ -114,23 +114,10 @@ func (s *session) sendRcpt(r *policy.Recipient, raw string) {
 	if dsn && !r.Added && raw != r.In.Raw && r.In.Domain != "" && !notASCII([]byte(r.In.Address)) {
 		// RFC 3461 4.2: a report names the recipient that the sender knows.
 		if _, ok := policy.FindParam(r.Params, "ORCPT"); !ok {
-			b = appendXtext(append(b, " ORCPT=rfc822;"...), r.In.Address)
+			b = policy.AppendXtext(append(b, " ORCPT=rfc822;"...), r.In.Address, nil)
 		}
 	}
 	s.relay.up.Send("RCPT", b)
-}
-
-// appendXtext: RFC 3461 4.
-func appendXtext(b []byte, s string) []byte {
-	const hex = "0123456789ABCDEF"
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
-			b = append(b, c)
-		} else {
-			b = append(b, '+', hex[c>>4], hex[c&15])
-		}
-	}
-	return b
 }
 
 // relayMail sends MAIL and leaves its reply outstanding. silent: the client has

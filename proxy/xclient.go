@@ -50,7 +50,7 @@ func (c *conn) xclient(ctx context.Context, f *policy.Facts) error {
 // xclientArg makes the one XCLIENT command that carries a client's identity:
 // Postfix resets what a command does not carry. NAME is never absent, else
 // Postfix would log the client as localhost. A value cannot become another
-// attribute: see xtext.
+// attribute: see plainX.
 func xclientArg(f *policy.Facts, offered string) (string, error) {
 	if !hasWord(offered, "ADDR") {
 		return "", errNoAttribute

@@ -83,30 +83,26 @@ func xport(a netip.AddrPort) string {
 	return strconv.Itoa(int(a.Port()))
 }
 
-// xtext encodes an attribute's value (RFC 3461 4): whatever a client put into
-// its HELO or its DNS, it stays one value. More is encoded than the RFC asks
-// for, by choice: Postfix cuts the command into words with quotes, brackets and
-// comments in mind, and a HELO with one double quote in it would swallow the
-// attributes that follow, SOURCE=REMOTE among them. What is empty or too long
-// is not available.
+// xtext encodes an attribute's value: whatever a client put into its HELO or
+// its DNS, it stays one value. What is empty or too long is not available.
 func xtext(s string) string {
 	if s == "" || len(s) > maxXValue {
 		return unavailable
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte(".-_:@/", c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			b.WriteByte('+')
-			b.WriteByte("0123456789ABCDEF"[c>>4])
-			b.WriteByte("0123456789ABCDEF"[c&15])
-		}
-	}
-	if b.Len() > maxXValue {
+	var buf [3 * maxXValue]byte
+	x := policy.AppendXtext(buf[:0], s, plainX)
+	if len(x) > maxXValue {
 		return unavailable
 	}
-	return b.String()
+	return string(x)
+}
+
+// plainX are the octets of a value that are not encoded: fewer than in RFC 3461
+// 4, by choice. Postfix cuts the command into words with quotes, brackets and
+// comments in mind, and a HELO with one double quote in it would swallow the
+// attributes that follow, SOURCE=REMOTE among them.
+func plainX(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte(".-_:@/", c) >= 0
 }
 
 // hostName returns a name from the DNS if a Postfix would take it for one; it
