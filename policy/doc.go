@@ -26,7 +26,7 @@
 // # Laws owned here
 //
 //   - A rule that fails never means pass unless the operator wrote so for that
-//     rule (ask.go).
+//     rule (failed.go).
 //   - What a script says to the peer is validated before it reaches a wire
 //     (reply.go).
 //   - In never changes; every change is an Edit in the log (transaction.go).

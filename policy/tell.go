@@ -132,16 +132,6 @@ func (s *Session) drop() {
 	s.forget()
 }
 
-// release gives back what was not kept, also for a recipient that was asked
-// about and never answered: MAIL, sent beside it, was refused, or the session
-// ended.
-func (tx *Transaction) release() {
-	release(&tx.holds)
-	for _, r := range tx.reserved {
-		release(&r.holds)
-	}
-}
-
 func (s *Session) forget() {
 	tx := s.Tx
 	s.Tx = nil
@@ -164,20 +154,6 @@ func (s *Session) logRules(o *Outcome) {
 		s.askRule(r, &ev, end)
 		keep(&ev.holds)
 	}
-}
-
-func keep(holds *[]Hold) {
-	for _, h := range *holds {
-		h.Keep()
-	}
-	*holds = nil
-}
-
-func release(holds *[]Hold) {
-	for _, h := range *holds {
-		h.Release()
-	}
-	*holds = nil
 }
 
 func orText(s, def string) string {
