@@ -29,7 +29,7 @@
 //     rule (failed.go).
 //   - What a script says to the peer is validated before it reaches a wire
 //     (reply.go).
-//   - In never changes; every change is an Edit in the log (transaction.go).
+//   - In never changes; every change is an Edit in the log (do.go).
 //
 // # Seams
 //

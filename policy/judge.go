@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // askRule asks one rule and makes a verdict of whatever happens, in s.now.
@@ -97,15 +95,4 @@ func (s *Session) legal(h Hook, v *Verdict) error {
 		return errors.New("there is no quarantine: set [quarantine] path")
 	}
 	return nil
-}
-
-func (s *Session) step(st Step) {
-	if s.Tx != nil {
-		s.Tx.Steps = append(s.Tx.Steps, st)
-	}
-	if st.Shadow {
-		s.log.Info("shadow", zap.String(KeyID, s.CurrentID()), zap.String(KeyStage, st.Hook.String()),
-			zap.String(KeyRule, st.Rule.String()), zap.String(KeyVerdict, st.Verdict.Action.String()),
-			zap.String(KeyReply, st.Verdict.Reply.String()))
-	}
 }

@@ -1,0 +1,56 @@
+package policy
+
+import "strings"
+
+// RcptState is what became of a recipient.
+type RcptState uint8
+
+const (
+	RcptAsked    RcptState = iota // under judgement
+	RcptAccepted                  // the client heard 2xx and it goes on
+	RcptRefused                   // the client heard 4xx or 5xx
+	RcptDropped                   // the client heard 250, the upstream never hears of it
+	RcptRemoved                   // taken away by an edit after it was accepted
+)
+
+// Recipient is one recipient of a transaction.
+type Recipient struct {
+	In     Path    // as the client said it; zero for one that the policy added
+	Out    Path    // as it goes on
+	Params []Param // as the client said them
+	State  RcptState
+	Class  string // the policy's own, for one_class_per_message
+	Reply  Reply  // what the client heard; the upstream's refusal for an added one
+
+	Added     bool // by an edit
+	Optional  bool // an added one that may be refused by the upstream alone
+	Duplicate bool // an edit gave it the address of another, with which it goes on
+
+	holds []Hold
+}
+
+// Live reports whether the recipient is to get the message.
+func (r *Recipient) Live() bool { return r.State == RcptAccepted }
+
+// Recipients returns those that are to get the message.
+func (tx *Transaction) Recipients() []*Recipient {
+	live := make([]*Recipient, 0, len(tx.Rcpts))
+	for _, r := range tx.Rcpts {
+		if r.Live() {
+			live = append(live, r)
+		}
+	}
+	return live
+}
+
+// FindRcpt returns the live recipient of that canonical address, nil if there
+// is none. The local part is compared without regard to ASCII case, as a rule
+// that removes a recipient must not miss a spelling.
+func (tx *Transaction) FindRcpt(address string) *Recipient {
+	for _, r := range tx.Rcpts {
+		if r.Live() && strings.EqualFold(r.Out.Address, address) {
+			return r
+		}
+	}
+	return nil
+}
