@@ -169,15 +169,13 @@ func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modif
 // rcptArgs are the parameters that go with an added recipient: its own, and
 // for one that was replaced who it was. RFC 3461 4.2.
 func rcptArgs(r *policy.Recipient) (args []string) {
-	orcpt := r.Added || r.In.Raw == r.Out.Raw
 	for _, p := range r.Params {
 		if p.Key == "NOTIFY" || p.Key == "ORCPT" {
 			args = append(args, p.Raw)
-			orcpt = orcpt || p.Key == "ORCPT"
 		}
 	}
-	if !orcpt && len(args) > 0 {
-		args = append(args, string(policy.AppendXtext([]byte("ORCPT=rfc822;"), r.In.Address, nil)))
+	if orcpt := r.Orcpt(); orcpt != "" && len(args) > 0 && r.In.Raw != r.Out.Raw {
+		args = append(args, orcpt)
 	}
 	return args
 }

@@ -201,6 +201,11 @@ func TestEnvelopeModifications(t *testing.T) {
 			tx.Rcpts[0].Params = []policy.Param{{Key: "NOTIFY", Value: "FAILURE", Raw: "NOTIFY=FAILURE"}}
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
 		}, []string{"- <a@example.org>", "2 <z@example.org> NOTIFY=FAILURE ORCPT=rfc822;a@example.org"}},
+		{"replace of one whom ORCPT cannot name", func(tx *policy.Transaction) {
+			tx.Rcpts[0].Params = []policy.Param{{Key: "NOTIFY", Value: "FAILURE", Raw: "NOTIFY=FAILURE"}}
+			tx.Rcpts[0].In.Address = "jos\u00e9@example.org"
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
+		}, []string{"- <a@example.org>", "2 <z@example.org> NOTIFY=FAILURE"}},
 		{"one of two spelled alike goes", func(tx *policy.Transaction) {
 			do(t, tx, policy.Edit{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[2]})
 		}, nil},

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // RcptState is what became of a recipient.
 type RcptState uint8
@@ -31,6 +34,22 @@ type Recipient struct {
 
 // Live reports whether the recipient is to get the message.
 func (r *Recipient) Live() bool { return r.State == RcptAccepted }
+
+// Orcpt returns the parameter that goes with the address that an edit put in
+// the place of the client's, so that a report names the recipient that the
+// sender knows (RFC 3461 4.2). It is "" where the client gave one himself, and
+// for an address that the type rfc822 cannot say: without a domain, or beyond
+// ASCII (RFC 6533).
+func (r *Recipient) Orcpt() string {
+	if _, given := FindParam(r.Params, "ORCPT"); given || r.Added || r.In.Domain == "" || !isASCII(r.In.Address) {
+		return ""
+	}
+	return string(AppendXtext([]byte("ORCPT=rfc822;"), r.In.Address, nil))
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf })
+}
 
 // Recipients returns those that are to get the message.
 func (tx *Transaction) Recipients() []*Recipient {

@@ -111,10 +111,9 @@ func (s *session) sendRcpt(r *policy.Recipient, raw string) {
 			b = append(b, " NOTIFY=NEVER"...)
 		}
 	}
-	if dsn && !r.Added && raw != r.In.Raw && r.In.Domain != "" && !notASCII([]byte(r.In.Address)) {
-		// RFC 3461 4.2: a report names the recipient that the sender knows.
-		if _, ok := policy.FindParam(r.Params, "ORCPT"); !ok {
-			b = policy.AppendXtext(append(b, " ORCPT=rfc822;"...), r.In.Address, nil)
+	if dsn && raw != r.In.Raw {
+		if orcpt := r.Orcpt(); orcpt != "" {
+			b = append(append(b, ' '), orcpt...)
 		}
 	}
 	s.relay.up.Send("RCPT", b)
