@@ -76,6 +76,8 @@ func (c *checker) settle() map[*ast.IdentExpr]string {
 			text := fmt.Sprintf("unknown name '%s'", name)
 			if why := absent[name]; why != "" {
 				text += ": " + why
+			} else if why := c.names.absent(name); why != "" {
+				text += ": " + why
 			} else if s := c.suggest(name, u.near); s != "" {
 				text += fmt.Sprintf(" (did you mean '%s'?)", s)
 			}

@@ -2,6 +2,7 @@ package lua
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -41,12 +42,94 @@ func (s *source) hint(line, col int, token string) string {
 		return bracket("write 'then' or 'do', and 'end'")
 	case (first == "if" || first == "elseif") && !strings.Contains(before+" ", " then "):
 		return bracket("is 'then' missing?")
+	case token == "elif" || token == "elsif" || before == "elif" || before == "elsif":
+		return bracket("write 'elseif'")
+	case before == "" && s.opensNothing(line-1):
+		return s.missing(line - 1)
+	}
+	if meant := closest(before, append([]string{"break", "function"}, keywords...)); meant != "" {
+		return bracket("is '" + before + "' to be '" + meant + "'?")
 	}
 	if o, ok := s.openAt(line, col); ok {
 		closer := token == ")" || token == "]" || token == "}"
 		block := len(o.text) > 1
+		value := token == "function" || !isKeyword(token) && (isAlpha(rest[0]) || isDigit(rest[0]) || strings.IndexByte("_\"'", rest[0]) >= 0)
+		if !block && value && o.line == line && valueEnds(before) {
+			if quoted := strings.IndexByte("\"'", before[len(before)-1]) >= 0; token != "function" && quoted != (strings.IndexByte("\"'", rest[0]) >= 0) {
+				return bracket("is ',' or '..' missing before it?")
+			}
+			return bracket("is ',' missing before it?")
+		}
 		if closer && block || !block && (o.line < line || isKeyword(token)) {
-			return fmt.Sprintf(" ('%s' of line %d is still open)", o.text, o.line)
+			return fmt.Sprintf(" ('%s' of line %d is still open%s)", o.text, o.line, s.elseIf(o.line, line))
+		}
+	}
+	return ""
+}
+
+// missing says what the line before has not, which the parser finds out at the next one only.
+func (s *source) missing(line int) string {
+	words := s.on(line)
+	if len(words) == 0 {
+		return ""
+	}
+	want := "then"
+	switch words[0].text {
+	case "if", "elseif":
+	case "while", "for":
+		want = "do"
+	default:
+		return ""
+	}
+	if slices.ContainsFunc(words, func(w word) bool { return w.text == want }) {
+		return ""
+	}
+	return bracket(fmt.Sprintf("is '%s' missing in line %d?", want, line))
+}
+
+// opensNothing reports a line whose brackets are closed and whose expression has ended.
+func (s *source) opensNothing(line int) bool {
+	words := s.on(line)
+	depth := 0
+	for _, w := range words {
+		switch w.text {
+		case "(", "[", "{":
+			depth++
+		case ")", "]", "}":
+			depth--
+		}
+	}
+	code, _, _ := strings.Cut(s.line(line), "--") // in a text this ends the line too early, and no hint is given
+	return len(words) > 0 && depth == 0 && valueEnds(strings.TrimSpace(code))
+}
+
+// valueEnds reports whether a value ends where a text does.
+func valueEnds(text string) bool {
+	if text == "" {
+		return false
+	}
+	n := len(text)
+	for n > 0 && (isAlpha(text[n-1]) || isDigit(text[n-1]) || text[n-1] == '_') {
+		n--
+	}
+	last := text[n:]
+	switch {
+	case last == "":
+		return strings.IndexByte("\"')]}", text[len(text)-1]) >= 0
+	case last == "and", last == "or", last == "not":
+		return false
+	}
+	return last == "end" || !isKeyword(last) && last != "function"
+}
+
+// elseIf is a hint at "else if" between two lines: it opens a block that wants an end of its own.
+func (s *source) elseIf(from, to int) string {
+	for line := from; line <= to; line++ {
+		words := s.on(line)
+		for i := range max(0, len(words)-1) {
+			if words[i].text == "else" && words[i+1].text == "if" {
+				return fmt.Sprintf("; 'else if' of line %d wants an 'end' of its own: write 'elseif'", line)
+			}
 		}
 	}
 	return ""
@@ -59,13 +142,9 @@ func bracket(hint string) string {
 	return " (" + hint + ")"
 }
 
-func isKeyword(s string) bool {
-	switch s {
-	case "do", "else", "elseif", "end", "for", "if", "in", "local", "repeat", "return", "then", "until", "while":
-		return true
-	}
-	return false
-}
+var keywords = []string{"do", "else", "elseif", "end", "for", "if", "in", "local", "repeat", "return", "then", "until", "while"}
+
+func isKeyword(s string) bool { return slices.Contains(keywords, s) }
 
 // openAt is the innermost bracket or block that is open before a place.
 func (s *source) openAt(line, col int) (opener, bool) {

@@ -11,6 +11,8 @@ type Names struct {
 	// Keep names the places where a script may keep a value from one call to the next, for hints:
 	// "conn.data or msg.data".
 	Keep string
+	// Absent explains names that are not known where they stand: "rules get it as an argument".
+	Absent map[string]string
 	// Mutable lifts the rules that keep one message's values from the next: for test files, which run alone.
 	Mutable bool
 	// Look is the host's own checks, nil if it has none. It sees every file that parses, one with other problems too: an
@@ -23,6 +25,13 @@ func (n *Names) keep() string {
 		return ""
 	}
 	return n.Keep
+}
+
+func (n *Names) absent(name string) string {
+	if n == nil {
+		return ""
+	}
+	return n.Absent[name]
 }
 
 // builtins are the names the sandbox itself defines, with the fields of its tables.

@@ -96,6 +96,9 @@ func (s *source) syntax(err error) Problem {
 		text = fmt.Sprintf("unexpected '%s'", pe.Token)
 		// The scanner stands behind the token; the caret belongs under its first character.
 		col -= len(pe.Token) - 1
+		if at := s.line(line); col > 2 && pe.Pos.Column <= len(at) && strings.ContainsRune("\"'", rune(at[col-3])) && at[col-3] == at[pe.Pos.Column-1] {
+			col -= 2 // text: its quotes are no part of the token
+		}
 	} else {
 		text = strings.ToLower(text[:1]) + text[1:]
 	}

@@ -76,7 +76,13 @@ var stages = []struct {
 
 // names are what the load check measures a file against.
 func names() *lua.Names {
-	n := &lua.Names{Known: map[string][]string{}, MustReturn: map[string]bool{}, Keep: "conn.data or msg.data"}
+	n := &lua.Names{Known: map[string][]string{}, MustReturn: map[string]bool{}, Keep: "conn.data or msg.data",
+		Absent: map[string]string{
+			"conn":    "rules of connect, helo, unknown and vrfy get it as an argument, in others it is msg.conn",
+			"msg":     "rules get it as an argument, function(msg), from mail on",
+			"rcpt":    "rules of rcpt get it as their second argument, function(msg, rcpt)",
+			"outcome": "rules of log get it as their second argument, function(msg, outcome)",
+		}}
 	for _, s := range stages {
 		n.Known["on"] = append(n.Known["on"], s.name)
 	}

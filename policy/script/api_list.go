@@ -60,6 +60,15 @@ func (x *state) list(L *glua.LState, what string, kind listKind) int {
 	if len(words) == 0 {
 		L.RaiseError("%s of nothing", what)
 	}
+	if kind == domainSet {
+		for _, w := range words {
+			if file := x.p.shared.lists.isFile(w); file && len(words) > 1 {
+				L.RaiseError("domains: %q is a file of the policy directory: one file, or the domains one by one", clip(w, 80))
+			} else if !file && strings.HasSuffix(w, ".txt") { // no domain ends so
+				L.RaiseError("domains: there is no file %q in the policy directory", clip(w, 80))
+			}
+		}
+	}
 	isFile := kind == wordSet || len(words) == 1 && x.p.shared.lists.isFile(words[0])
 	if kind == wordSet && len(words) > 1 {
 		L.RaiseError(`list: one file; for a few words write a table: local bad = { ["a@example.com"] = true }`)

@@ -37,6 +37,7 @@ type looker struct {
 	nils      []nilUse
 	reads     map[string]*read // of Options.Unknown
 	tested    map[string]bool  // what may be nil and is tested somewhere
+	logRule   logRule          // of the log rule that is walked
 }
 
 // env is which class the names in scope are known to be of.
@@ -97,6 +98,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 				l.expr(lhs.Object, e)
 				l.expr(lhs.Key, e)
 				l.written(lhs, e)
+				l.copied(lhs.Object, e)
 			case *ast.IdentExpr:
 				l.known[lhs.Value] = true
 				delete(e, lhs.Value)
@@ -112,6 +114,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 	case *ast.RepeatStmt:
 		l.block(s.Stmts, e)
 	case *ast.IfStmt:
+		l.condition(s.Condition)
 		l.tests(s.Condition, e)
 		l.expr(s.Condition, e)
 		l.block(s.Then, e)
@@ -179,6 +182,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 		l.compare(x, e)
+		l.negated(x)
 		l.ordered(x, e)
 		l.mixed("compared", e, x.Lhs, x.Rhs)
 	case *ast.StringConcatOpExpr:

@@ -39,6 +39,7 @@ func (l *looker) call(x *ast.FuncCallExpr, e env) {
 	l.exprs(x.Args, e)
 	l.objectCalled(x, e)
 	l.builtin(x, e)
+	l.changed(x, e)
 	switch f := x.Func.(type) {
 	case *ast.IdentExpr:
 		if l.known[f.Value] {
@@ -124,6 +125,10 @@ func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, own bool, e env)
 		if own && i >= parameters(hook) {
 			inner[name] = beyond
 		}
+	}
+	if hook == policy.Done && own {
+		l.logRule = logRule{names: fn.ParList.Names}
+		defer func() { l.warnLog(); l.logRule = logRule{} }()
 	}
 	l.block(fn.Stmts, inner)
 }

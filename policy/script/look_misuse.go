@@ -91,6 +91,9 @@ func (l *looker) textMethod(x *ast.FuncCallExpr, e env) {
 	if len(x.Args) == 0 || x.Method == "find" && len(x.Args) > 2 || !slices.Contains([]string{"find", "match", "gmatch", "gsub"}, x.Method) {
 		return
 	}
+	if l.patternOf(x, e) {
+		return
+	}
 	if p, ok := x.Args[0].(*ast.StringExpr); ok {
 		if why := lua.PatternFault(p.Value); why != "" {
 			l.note(x.Line(), x.Method, "%s: %s", x.Method, why)

@@ -70,12 +70,26 @@ func (l *looker) tests(x ast.Expr, e env) {
 		l.tests(x.Lhs, e)
 		l.tests(x.Rhs, e)
 	case *ast.RelationalOpExpr:
+		size := l.tested["msg.size"]
 		l.tests(x.Lhs, e)
 		l.tests(x.Rhs, e)
+		if x.Operator != "==" && x.Operator != "~=" {
+			l.tested["msg.size"] = size // nil is no operand of '<'
+		}
 	case *ast.UnaryNotOpExpr:
 		l.tests(x.Expr, e)
 	default:
-		if key := l.key(x, e); key != "" {
+		if id, ok := x.(*ast.IdentExpr); ok && len(l.logRule.names) > 1 && id.Value == l.logRule.names[1] {
+			l.logRule.guarded = true
+		}
+		key := l.key(x, e)
+		if key == "" {
+			key = l.paramKey(x, e)
+		}
+		if m := l.field(x, e); m != nil && m.name == "size" {
+			key = "msg.size"
+		}
+		if key != "" {
 			l.tested[strings.ToLower(key)] = true
 		}
 	}

@@ -64,7 +64,7 @@ func (l *looker) compare(x *ast.RelationalOpExpr, e env) {
 		if m == nil {
 			continue
 		}
-		is, with := map[string]string{"integer": "a number", "string": "text", "boolean": "true or false"}[strings.TrimSuffix(m.typ, "?")], ""
+		is, with := map[string]string{"integer": "a number", "string": "text", "boolean": "true or false", "string[]": "a table"}[strings.TrimSuffix(m.typ, "?")], ""
 		switch side[1].(type) {
 		case *ast.NumberExpr:
 			with = "a number"
@@ -82,6 +82,9 @@ func (l *looker) compare(x *ast.RelationalOpExpr, e env) {
 // read checks conn.ip and its like.
 func (l *looker) read(x *ast.AttrGetExpr, e env) {
 	key, ok := x.Key.(*ast.StringExpr)
+	if ok {
+		l.tells(x.Object, key.Value)
+	}
 	c := l.class(x.Object, e)
 	if c == nil || !ok {
 		return
@@ -98,7 +101,7 @@ func (l *looker) member(c *class, name string, line int) *member {
 	m := c.index[name]
 	switch {
 	case m == nil:
-		l.note(line, name, "%s has no field '%s'%s", c.name, name, didYouMean(name, c.names()))
+		l.note(line, name, "%s has no field '%s'%s", c.name, name, l.elsewhere(c, name))
 		return nil
 	case m.planned != "":
 		l.note(line, name, "%s.%s is not supported yet (%s)", c.name, name, m.planned)
@@ -131,6 +134,7 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	}
 	c := l.class(x.Receiver, e)
 	if c == nil {
+		l.tells(x.Receiver, x.Method)
 		l.textMethod(x, e)
 		l.needs(x.Receiver, e)
 		return
@@ -139,8 +143,10 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	if m != nil && m.do != nil {
 		l.args(x, m.name, x.Method, m.params, e)
 	}
-	if c == msgClass && x.Method == "skip_filter" {
+	if c == msgClass {
 		l.skipped(x)
+		l.addresses(x)
+		l.fieldNames(x)
 	}
 	switch {
 	case m == nil:
@@ -157,7 +163,7 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 // none out, and says nothing when it is asked: where the same policy serves an
 // MTA there are no filters.
 func (l *looker) skipped(x *ast.FuncCallExpr) {
-	if l.opts.Filters == nil || len(x.Args) == 0 {
+	if x.Method != "skip_filter" || l.opts.Filters == nil || len(x.Args) == 0 {
 		return
 	}
 	name, ok := x.Args[0].(*ast.StringExpr)

@@ -43,8 +43,12 @@ func (l *looker) ordered(x *ast.RelationalOpExpr, e env) {
 	}
 	for i, side := range []ast.Expr{x.Lhs, x.Rhs} {
 		other := []ast.Expr{x.Rhs, x.Lhs}[i]
-		if is := l.value(other, e); is == "text" || is == "a number" { // tables may know how they compare
+		is := l.value(other, e)
+		if is == "text" || is == "a number" { // tables may know how they compare
 			l.operand(side, e, "compared with '"+x.Operator+"'", ": #$ is how many it has", "an object")
+		}
+		if is == "a number" {
+			l.sized(side, e)
 		}
 	}
 }
@@ -57,6 +61,7 @@ func (l *looker) joined(x *ast.StringConcatOpExpr, e env) {
 func (l *looker) calculated(x *ast.ArithmeticOpExpr, e env) {
 	l.operand(x.Lhs, e, "calculated with", ": #$ is how many it has")
 	l.operand(x.Rhs, e, "calculated with", ": #$ is how many it has")
+	l.added(x)
 }
 
 // measured checks #x.

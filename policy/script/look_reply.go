@@ -13,6 +13,16 @@ func (l *looker) replyArgs(x *ast.FuncCallExpr, name string, e env) bool {
 	if n := len(args); n > 0 && spreads(args[n-1]) {
 		return true // a text, or as many as there are
 	}
+	if len(args) > 1 {
+		if s, ok := args[0].(*ast.StringExpr); ok && isCode(s.Value) {
+			l.note(x.Line(), name, "%s: the code is a number: write %s without quotes", name, s.Value)
+			return false
+		}
+	}
+	if len(args) > 2 && l.typeOf(args[0], e) == "a number" && l.typeOf(args[1], e) == "a number" {
+		l.note(x.Line(), name, "%s: the status is text, \"5.7.1\": %s%s", name, name, form)
+		return false
+	}
 	if len(args) > 1 && l.typeOf(args[0], e) == "text" && l.typeOf(args[1], e) == "a number" {
 		l.note(x.Line(), name, "%s: the code comes first: %s%s", name, name, form)
 		return false

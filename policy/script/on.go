@@ -138,7 +138,14 @@ func (x *state) options(r *policy.Rule, what string, o *glua.LTable) {
 			case string(text) == stageName(r.Hook):
 				r.At = r.Hook
 			default:
-				ld.note(r, `%s: at is "%s", or "rcpt" for connect, helo and mail rules, not %s`, what, stageName(r.Hook), quoteValue(v))
+				want := fmt.Sprintf(`"%s", or "rcpt" for connect, helo and mail rules`, stageName(r.Hook))
+				switch r.Hook {
+				case policy.Connect, policy.Helo, policy.Mail:
+					want = fmt.Sprintf(`"%s" or "rcpt"`, stageName(r.Hook))
+				case policy.Rcpt:
+					want = `"rcpt"`
+				}
+				ld.note(r, `%s: at is %s, not %s`, what, want, quoteValue(v))
 			}
 		default:
 			ld.note(r, "%s has no option '%s'%s", what, clip(key, 60), didYouMean(key, ruleOptions))
