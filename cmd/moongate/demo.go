@@ -36,7 +36,7 @@ until Ctrl-C.`,
 	}
 	cmd.Flags().BoolVar(&d.once, "once", false, "end after the messages: exit 0 if each came out as it should")
 	cmd.Flags().StringVar(&d.listen, "listen", "127.0.0.1:2525", "where to serve; another port if that one is taken")
-	cmd.Flags().StringVar(&d.dir, "dir", "", "directory for policy, mail and log (default a new temporary one)")
+	cmd.Flags().StringVar(&d.dir, "dir", "", "directory for policy, mail and log; what a demo left there is made anew (default a new temporary one)")
 	return cmd
 }
 
@@ -119,6 +119,9 @@ func (d *demo) prepare() (err error) {
 	if err != nil {
 		return err
 	}
+	if !d.ours() {
+		return fmt.Errorf("%s holds a policy or a configuration that no demo made, and this one would replace them: name another directory", d.dir)
+	}
 	if d.maildir, err = sink.OpenMaildir(d.at("maildir")); err != nil {
 		return err
 	}
@@ -130,6 +133,12 @@ func (d *demo) prepare() (err error) {
 		return err
 	}
 	return os.CopyFS(d.at("policy"), gate)
+}
+
+// ours reports whether nothing is lost if a demo writes into its directory: there is nothing, or what a demo left.
+func (d *demo) ours() bool {
+	there := func(name string) bool { _, err := os.Lstat(d.at(name)); return err == nil }
+	return !there("policy") && !there("moongate.toml") || there("moongate.log") && there("maildir")
 }
 
 // configure writes the configuration file and reads it as serve would.
