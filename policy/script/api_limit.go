@@ -99,7 +99,7 @@ func (l *limitRef) key(L *glua.LState, what string) string {
 
 var limitClass = (&class{name: "ratelimit", typ: "RateLimit", doc: "A limit, by ratelimit().",
 	members: []*member{
-		{name: "take", params: []param{{"key", "string", "Whose: an address, a login, a network; without regard to case."}, {"n", "integer?", "How many, by default 1."}},
+		{name: "take", params: []param{{"key", "string", "Whose: an address, a login, a network; without regard to case."}, {"n", "integer?", "How many, by default 1; more than a rate ever has is an error."}},
 			returns: []param{{"ok", "boolean", ""}, {"wait", "integer?", "Whole seconds until there would be enough."}},
 			doc:     "Takes n, all rates or none. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.",
 			do: func(x *state, L *glua.LState, self any) int {

@@ -123,7 +123,7 @@ var envelopeMembers = []*member{
 		}},
 	{name: "add_rcpt", from: policy.Mail,
 		params: []param{{"address", "string", "Who is to get the message, too."},
-			{"options", "{optional: boolean?, notify: string?}?", `optional = true: the upstream may refuse it alone. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.`}},
+			{"options", "{optional: boolean?, notify: string?}?", `optional = true: the upstream may refuse it alone; without it, such a refusal refuses the message. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.`}},
 		doc: "Adds a recipient.",
 		do: func(x *state, L *glua.LState, self any) int {
 			e := policy.Edit{Kind: policy.AddRcpt, Path: x.path(L, "add_rcpt", checkString(L, 2, "add_rcpt"))}

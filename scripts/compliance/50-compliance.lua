@@ -1,6 +1,6 @@
 -- 50-compliance.lua: what leaves the company.
 --
--- Only for clients that have logged in. The lists lie beside this file:
+-- Only for clients that have logged in, so for an MTA that asks as a milter. The lists lie beside this file:
 --   our-domains.txt   domains that people here may write from, subdomains too
 --   send-as.txt       who may write for whom, besides himself: "login other@address"
 

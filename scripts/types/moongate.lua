@@ -56,7 +56,7 @@ function Msg:set_from(address, options) end
 
 ---Adds a recipient. From mail on.
 ---@param address string Who is to get the message, too.
----@param options? {optional: boolean?, notify: string?} optional = true: the upstream may refuse it alone. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.
+---@param options? {optional: boolean?, notify: string?} optional = true: the upstream may refuse it alone; without it, such a refusal refuses the message. notify is the DSN NOTIFY parameter, by default "NEVER": an archive must not bounce to the outside.
 function Msg:add_rcpt(address, options) end
 
 ---Leaves a filter out of this message. Only at mail.
@@ -175,7 +175,7 @@ local RateLimit = {}
 
 ---Takes n, all rates or none. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.
 ---@param key string Whose: an address, a login, a network; without regard to case.
----@param n? integer How many, by default 1.
+---@param n? integer How many, by default 1; more than a rate ever has is an error.
 ---@return boolean ok
 ---@return integer? wait Whole seconds until there would be enough.
 function RateLimit:take(key, n) end
@@ -458,7 +458,7 @@ function delay(seconds, verdict) end
 ---A limit: "60/1m" lets 60 through at once, then one a second.
 ---@param name string Its name; the same name is the same limit in every version of the policy.
 ---@param rate string|string[] "60/1m" or {"100/h", "500/d"}: all of them at once.
----@param options? {burst: integer?, count: string?} burst: how many of the shortest rate at once, by default its whole count. count = "recipients": from data on, take counts the recipients.
+---@param options? {burst: integer?, count: string?} burst: how many of the shortest rate at once, by default its whole count. count = "recipients": from data on, take counts the recipients; a message with more of them than a rate has is an error of the rule.
 ---@return RateLimit
 function ratelimit(name, rate, options) end
 
@@ -468,7 +468,7 @@ function ratelimit(name, rate, options) end
 function list(file) end
 
 ---A set of domains, subdomains included. has() takes a domain or an address.
----@param ... string|string[] Domains, a table of them, or one file of them in the policy directory.
+---@param ... string|string[] Domains, a table of them, or one file of them in the policy directory. ".example.org" and "*.example.org" mean example.org, too.
 ---@return List
 function domains(...) end
 
