@@ -65,7 +65,7 @@ func TestVerdicts(t *testing.T) {
 		{"mail", "local r = reject return r()", failed, "10-test.lua:1: reject: the text is missing: reject([code,] [status,] text)"},
 		{"mail", "local r = reject return r(550, '5.7.1')", failed, `10-test.lua:1: reject: the text is missing behind the status "5.7.1"`},
 		{"mail", "local r = reject return r(550, '5.7.1', 'x', 'y')", failed, "10-test.lua:1: reject: too many arguments: reject([code,] [status,] text)"},
-		{"mail", "return reject({ 'a', 1 })", failed, "10-test.lua:1: reject: line 2 of the text is a number"},
+		{"mail", "return reject({ 'a', #'x' })", failed, "10-test.lua:1: reject: line 2 of the text is a number"},
 		{"mail", "return a1.nothing", failed, "10-test.lua:1: msg has no field 'nothing'"},
 		{"mail", "a1['from'] = 'x'", failed, "10-test.lua:1: msg.from cannot be written: use msg:set_from(...)"},
 		{"mail", "return a1[1]", failed, "10-test.lua:1: msg has no field '1'"},

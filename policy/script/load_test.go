@@ -173,6 +173,10 @@ func TestProblems(t *testing.T) {
 		{"log of what both have", "on.log(function(about) log.info(about.id) end)", ``},
 		{"domains in a file that is not there", "local d = domains('ours.txt')\non.mail(function() end)", `10-test.lua:1:11: domains: there is no file "ours.txt" in the policy directory`},
 		{"domains and a file of them", "-- 10-test.lua --\nlocal d = domains('a.example', 'more')\non.mail(function() end)\n-- more --\nb.example\n", `10-test.lua:1:11: domains: "more" is a file of the policy directory: one file, or the domains one by one`},
+		{"an author whose domain is asked for", "on.headers(function(msg) if msg.header_from_domain == 'x' then log.info(msg.header_from:lower()) end end)", ``},
+		{"lines with a code", "on.mail(function(msg) return reject{550, '5.7.1', 'x'} end)", `10-test.lua:1:30: reject: a list is of lines of text, and code and status stand before it: reject([code,] [status,] text)`},
+		{"iterator compared", "on.headers(function(msg)\n  if msg:headers('X') == 'y' then return accept() end\nend)", `10-test.lua:2:10: headers is for 'for h in msg:headers(...) do': write msg:header(...) for the first field of a name`},
+		{"iterator as text", "on.headers(function(msg)\n  if msg:headers('X'):find('y') then return accept() end\nend)", `10-test.lua:2:10: headers is for`},
 		{"null sender", "local l = ratelimit('l', '1/m')\non.mail(function(msg) if not l:take(msg.from) then return tempfail('x') end end)",
 			`10-test.lua:2:41: msg.from is "" for bounces, and a limit refuses that as a key: use msg.sender_key`},
 	}

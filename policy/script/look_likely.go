@@ -158,6 +158,17 @@ func (l *looker) paramKey(x ast.Expr, e env) string {
 	return l.class(a.Object.(*ast.AttrGetExpr).Object, e).name + ".params." + strings.Trim(key, `"`)
 }
 
+// iterator checks msg:headers("Subject") == "x" and msg:headers("Subject"):find("x").
+func (l *looker) iterator(x ast.Expr, e env) {
+	call, ok := x.(*ast.FuncCallExpr)
+	if !ok {
+		return
+	}
+	if m := l.called(call, e); m != nil && m.name == "headers" {
+		l.note(x.Line(), m.name, "headers is for 'for h in msg:headers(...) do': write msg:header(...) for the first field of a name")
+	}
+}
+
 // patternOf checks msg.from:match(r), where r is an expression of re().
 func (l *looker) patternOf(x *ast.FuncCallExpr, e env) bool {
 	if len(x.Args) == 0 {

@@ -99,7 +99,7 @@ func (l *looker) tests(x ast.Expr, e env) {
 func (l *looker) warnNil() {
 	for _, u := range l.nils {
 		key := strings.ToLower(u.key)
-		if !l.tested[key] && !l.tested[strings.TrimSuffix(key, "_domain")] { // an address has both
+		if !l.tested[key] && !l.tested[strings.TrimSuffix(key, "_domain")] && !l.tested[key+"_domain"] { // an address has both
 			u.problem.Warning = true
 			l.problems = append(l.problems, u.problem)
 		}

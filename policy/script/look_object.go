@@ -60,6 +60,7 @@ func (l *looker) field(x ast.Expr, e env) *member {
 // compare checks msg.size > "100": it is an error when it runs, or never true.
 func (l *looker) compare(x *ast.RelationalOpExpr, e env) {
 	for _, side := range [][2]ast.Expr{{x.Lhs, x.Rhs}, {x.Rhs, x.Lhs}} {
+		l.iterator(side[0], e)
 		m := l.field(side[0], e)
 		if m == nil {
 			continue
@@ -134,6 +135,7 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 	}
 	c := l.class(x.Receiver, e)
 	if c == nil {
+		l.iterator(x.Receiver, e)
 		l.tells(x.Receiver, x.Method)
 		l.textMethod(x, e)
 		l.needs(x.Receiver, e)

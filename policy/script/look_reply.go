@@ -68,6 +68,10 @@ func (l *looker) replyText(x *ast.FuncCallExpr, arg ast.Expr, name, form string,
 				l.note(x.Line(), name, "%s: a list of lines has no names: %s%s", name, name, form)
 				return false
 			}
+			if _, ok := f.Value.(*ast.NumberExpr); ok {
+				l.note(x.Line(), name, "%s: a list is of lines of text, and code and status stand before it: %s%s", name, name, form)
+				return false
+			}
 		}
 		return true
 	}
