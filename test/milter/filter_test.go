@@ -2,20 +2,9 @@ package milter_test
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
@@ -28,46 +17,13 @@ import (
 // delivers a message whose signature verifies. When opendkim is away, on_error
 // counts.
 func TestDoorWithOpenDKIM(t *testing.T) {
-	if _, err := os.Stat("/usr/sbin/opendkim"); err != nil {
-		t.Skip("opendkim is not installed (Debian package opendkim)")
-	}
-	dir := t.TempDir()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pemKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-	conf := fmt.Sprintf("Syslog no\nCanonicalization simple/simple\nMode s\nDomain example.net\nSelector sel\nKeyFile %s/key\nSocket local:%s/s\nInternalHosts 0.0.0.0/0\nRequireSafeKeys false\n", dir, dir)
-	for name, text := range map[string]string{"key": string(pemKey), "conf": conf} {
-		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	signer := exec.Command("/usr/sbin/opendkim", "-f", "-x", dir+"/conf")
-	signer.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := signer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop := sync.OnceFunc(func() { syscall.Kill(-signer.Process.Pid, syscall.SIGKILL); signer.Wait() })
-	defer stop()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("unix", dir+"/s")
-		if err == nil {
-			c.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	private, record := dkimKey(t)
+	addr, stop := openDKIM(t, "Mode s\nCanonicalization simple/simple\nDomain example.net\nSelector sel\nKeyFile {dir}/key\nInternalHosts 0.0.0.0/0\n",
+		map[string]string{"key": private})
 
 	mta := postfix.Start(t, postfix.Options{})
 	gate := moongate.Start(t, moongate.Options{Upstream: mta.Addr,
-		Config: moongate.Default + "\n[[filter]]\nname = \"opendkim\"\naddress = \"unix:" + dir + "/s\"\nphase = \"sign\"\n",
+		Config: moongate.Default + "\n[[filter]]\nname = \"opendkim\"\naddress = \"" + addr + "\"\nphase = \"sign\"\n",
 		Files: map[string]string{"scripts/10-policy.lua": `
 on.message("tag", function(msg)
   msg:set_header("Subject", "[tagged]  " .. msg:header("Subject"))
@@ -86,7 +42,6 @@ end)`}})
 			t.Fatalf("message: %q", r)
 		}
 	}
-	record := "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(pub)
 	for _, m := range mta.Messages(2) {
 		got, err := dkim.VerifyWithOptions(bytes.NewReader(m.Body()), &dkim.VerifyOptions{LookupTXT: func(string) ([]string, error) { return []string{record}, nil }})
 		if err != nil || len(got) != 1 || got[0].Err != nil || !strings.Contains(string(m.Body()), "Subject: [tagged]") {
