@@ -123,6 +123,7 @@ func (c *conversation) ask(s *policy.Session, ev *policy.Event) (policy.Verdict,
 	if !between || c.link == nil {
 		return c.say(s, ev)
 	}
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
 	err := c.link.c.quiet()
 	if err == nil {
 		var v policy.Verdict

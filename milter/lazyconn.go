@@ -51,14 +51,40 @@ var (
 // then may a question be put: an answer that is there already is not the answer
 // to it, and would move all those behind it by one, so that the verdict on a
 // message would be taken from what was said of a recipient.
+//
+// PROGRESS is no answer, and is passed over: libmilter sends it from any
+// callback, also one that has agreed to give none, and Postfix takes it there.
 func (c *lazyConn) quiet() error {
-	switch v, err := c.peer.Look(); {
-	case err != nil:
-		return err
-	case v&socket.Data != 0:
-		return errUninvited
-	case v != 0:
-		return errHungUp
+	for range maxChanges {
+		switch v, err := c.peer.Look(); {
+		case err != nil:
+			return err
+		case v&socket.Data != 0:
+			if err := c.passProgress(); err != nil {
+				return err
+			}
+		case v != 0:
+			return errHungUp
+		default:
+			return nil
+		}
+	}
+	return errUninvited
+}
+
+// passProgress reads a PROGRESS, and of anything else only what tells that it is
+// none. It reads past follow, as no limit runs.
+func (c *lazyConn) passProgress() error {
+	const frame = "\x00\x00\x00\x01" + string(wire.ActProgress)
+	var got [len(frame)]byte
+	for n := 0; n < len(frame); {
+		m, err := c.Conn.Read(got[n:])
+		if n += m; string(got[:n]) != frame[:n] {
+			return errUninvited
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
