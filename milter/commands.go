@@ -111,10 +111,9 @@ func (c *conversation) rcpt(s *policy.Session, ev *policy.Event) (*milter.Action
 	return c.link.Rcpt(unbracketed(to.Raw), rawParams(ev.Rcpt.Params))
 }
 
-// data says DATA, which the library cannot; a filter of version 2 has no such
-// command, and the library does not tell of one between.
+// data says DATA, which the library cannot, to a filter that has such a command.
 func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action, error) {
-	if c.link.legacy || c.link.ProtocolOption(milter.OptNoData) {
+	if c.link.c.version() < 4 || c.link.ProtocolOption(milter.OptNoData) {
 		return nil, errNothing
 	}
 	c.link.c.until(c.f.commandTime(), ev.Deadline)
@@ -125,7 +124,7 @@ func (c *conversation) data(s *policy.Session, ev *policy.Event) (*milter.Action
 }
 
 func (c *conversation) unknown(ev *policy.Event) (*milter.Action, error) {
-	if c.link.legacy || c.link.ProtocolOption(milter.OptNoUnknown) {
+	if c.link.c.version() < 3 || c.link.ProtocolOption(milter.OptNoUnknown) {
 		return nil, errNothing
 	}
 	c.link.c.until(c.f.commandTime(), ev.Deadline)

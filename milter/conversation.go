@@ -137,7 +137,6 @@ func (c *conversation) ask(s *policy.Session, ev *policy.Event) (policy.Verdict,
 	}
 	s.Env.Log.Log(level, "filter dialled anew", zap.String(policy.KeySession, s.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Error(err))
 	c.drop()
-	c.f.legacy.Store(false) // it may come back as another version
 	return c.say(s, ev)
 }
 

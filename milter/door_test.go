@@ -118,7 +118,7 @@ func start(t *testing.T, addr string, name string, args ...string) {
 	t.Helper()
 	f := Filter{Address: addr}
 	startUntil(t, func() bool {
-		l, err := f.negotiate(t.Context(), time.Now().Add(5*time.Second), false)
+		l, err := f.negotiate(t.Context(), time.Now().Add(5*time.Second))
 		if err == nil {
 			l.quit()
 		}

@@ -3,6 +3,7 @@ package milter
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -360,43 +361,72 @@ func TestFilterBreakerTells(t *testing.T) {
 	}
 }
 
-// Old versions are taken, too; what they cannot hear is not said.
+// Old versions are taken, too, as they are: each hears what it knows and no more.
 func TestFilterVersions(t *testing.T) {
-	for version := uint32(2); version <= 6; version++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		heard := make(chan string, 4)
-		var wg sync.WaitGroup
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				heard <- serveVersion(c, version)
-			}
-		}()
-		d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: l.Addr().String()}})
-		if v := converse(d); v.Decided() {
+	for version, want := range map[uint32]string{2: "CHMRLLLLLNBEAQ", 3: "CHUMRLLLLLNBEAQ", 4: "CHUMRTLLLLLNBEAQ", 5: "CHUMRTLLLLLNBEAQ", 6: "CHUMRTLLLLLNBEAQ"} {
+		addr, heard := ofVersion(t, version)
+		d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: addr}})
+		d.connect()
+		d.helo("client.example")
+		d.s.Ask(&policy.Event{Hook: policy.Unknown, Line: []byte("WIZ")})
+		if v := oneMessage(d); v.Decided() {
 			t.Errorf("version %d: %s", version, say(v))
 		}
 		d.close()
-		want := "CHMRLLLLLNBEAQ"
-		if version == 6 {
-			want = "CHMRTLLLLLNBEAQ"
-		} else if got := <-heard; got != "" {
-			t.Errorf("version %d: first try: %s", version, got)
-		}
 		if got := <-heard; got != want {
 			t.Errorf("version %d: heard %s, want %s", version, got, want)
 		}
-		l.Close()
-		wg.Wait()
 	}
+	for _, version := range []uint32{0, 1} {
+		addr, heard := ofVersion(t, version)
+		d := greeted(t, &Filter{Address: addr})
+		if v := oneMessage(d); v.Action != policy.Tempfail {
+			t.Errorf("version %d: %s", version, say(v))
+		}
+		if got := <-heard; got != "" {
+			t.Errorf("version %d: heard %s", version, got)
+		}
+	}
+}
+
+// A version may come an octet at a time.
+func TestFilterVersionInPieces(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := newLazyConn(ours, 100)
+	go func() {
+		defer theirs.Close()
+		for _, b := range []byte("\x00\x00\x00\x0dO\x00\x00\x00\x04\x00\x00\x00\x01\x00\x00\x00\x02") {
+			theirs.Write([]byte{b})
+		}
+	}()
+	got, err := io.ReadAll(c)
+	if want := "\x00\x00\x00\x0dO\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00\x00\x02"; string(got) != want || err != nil || c.version() != 4 {
+		t.Errorf("the library reads %q, %v, of version %d", got, err, c.version())
+	}
+}
+
+// ofVersion serves filters of a version until the test ends, and tells of each
+// connection what it heard.
+func ofVersion(t *testing.T, version uint32) (addr string, heard <-chan string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 8)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			said <- serveVersion(c, version)
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String(), said
 }
 
 // serveVersion is a filter of a version; it returns the commands it heard.

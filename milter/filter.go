@@ -3,7 +3,6 @@ package milter
 import (
 	"context"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/moongate/moongate/policy"
@@ -39,7 +38,6 @@ type Filter struct {
 	Metrics *Metrics // nil: nothing is counted
 
 	breaker breaker
-	legacy  atomic.Bool // it spoke a version before 6 when last dialled
 }
 
 // Interface guards.

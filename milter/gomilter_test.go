@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"errors"
 	"net"
 	"reflect"
 	"strings"
@@ -151,6 +152,23 @@ func TestGoMilterFaultDefaults(t *testing.T) {
 	if s, err := milter.NewDefaultClient("unix", path).Session(); err == nil {
 		s.Close()
 		t.Error("the default options serve libmilter now")
+	}
+}
+
+// A filter of an older version is refused because more was offered than that has,
+// which every MTA does.
+func TestGoMilterFaultVersion(t *testing.T) {
+	addr, _ := ofVersion(t, 5)
+	_, err := milter.NewClientWithOptions("tcp", addr, milter.ClientOptions{ActionMask: offerActions, ProtocolMask: offerProtocol,
+		Dialer: dialFunc(func(network, address string) (net.Conn, error) {
+			c, err := net.Dial(network, address)
+			if err == nil {
+				t.Cleanup(func() { c.Close() }) // the library does not
+			}
+			return c, err
+		})}).Session()
+	if !errors.Is(err, milter.ErrUnsupportedMilterVersion) {
+		t.Errorf("%v: the library takes older versions now", err)
 	}
 }
 

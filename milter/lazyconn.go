@@ -152,9 +152,24 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 // body may come in many pieces, if they are not tiny.
 const maxChanges = 10_000
 
-// modern reports whether the filter speaks version 6, whatever it was offered.
-func (c *lazyConn) modern() bool {
-	return len(c.opts) == 4 && binary.BigEndian.Uint32(c.opts) >= wire.MaxVersion
+// version is the filter's, 0 before it has answered the offer.
+func (c *lazyConn) version() uint32 {
+	if len(c.opts) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(c.opts)
+}
+
+// readVersion takes note of the version in a piece of the answer to our offer.
+// The library takes one before 6 for a failure if more was offered than version 2
+// has. As for any MTA it is none: what the filter does not know it does not ask
+// for. So the library reads 6.
+func (c *lazyConn) readVersion(p []byte) {
+	n := min(len(p), 4-len(c.opts))
+	c.opts = append(c.opts, p[:n]...)
+	if v := c.version(); v >= wire.MinVersion && v < wire.MaxVersion {
+		p[n-1] = wire.MaxVersion
+	}
 }
 
 // follow takes note of what was read. A PROGRESS begins the limit anew: the
@@ -177,7 +192,7 @@ func (c *lazyConn) follow(p []byte) {
 		}
 		n := min(c.left, uint32(len(p)))
 		if c.head[4] == byte(milter.CodeOptNeg) && len(c.opts) < 4 {
-			c.opts = append(c.opts, p[:min(int(n), 4-len(c.opts))]...)
+			c.readVersion(p[:n])
 		}
 		c.left, p = c.left-n, p[n:]
 		if c.left > 0 {

@@ -2,7 +2,6 @@ package milter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,9 +27,8 @@ const (
 // under it, which the library does not let go of in every case.
 type link struct {
 	*milter.ClientSession
-	c      *lazyConn
-	stop   func() bool // ends the watch of the context
-	legacy bool        // it speaks a version before 6
+	c    *lazyConn
+	stop func() bool // ends the watch of the context
 }
 
 // dial reaches a filter and agrees on options, before the deadline.
@@ -38,24 +36,12 @@ func (f *Filter) dial(ctx context.Context, deadline time.Time) (*link, error) {
 	if !f.breaker.allow() {
 		return nil, errBreaker
 	}
-	legacy := f.legacy.Load()
-	l, err := f.negotiate(ctx, deadline, legacy)
-	// The library falls back to a filter's older version only if nothing newer
-	// was offered, so such a one is asked again.
-	if !legacy && errors.Is(err, milter.ErrUnsupportedMilterVersion) {
-		legacy = true
-		l, err = f.negotiate(ctx, deadline, legacy)
-	}
-	f.legacy.Store(legacy && err == nil && !l.c.modern()) // one that was away may come back as another version
-	return l, err
+	return f.negotiate(ctx, deadline)
 }
 
-func (f *Filter) negotiate(ctx context.Context, deadline time.Time, legacy bool) (*link, error) {
-	l := &link{legacy: legacy}
+func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, error) {
+	l := &link{}
 	opts := milter.ClientOptions{ActionMask: offerActions, ProtocolMask: offerProtocol}
-	if legacy {
-		opts.ActionMask, opts.ProtocolMask = wire.Limits(wire.MinVersion)
-	}
 	opts.Dialer = dialFunc(func(network, address string) (net.Conn, error) {
 		d := net.Dialer{Deadline: deadline}
 		c, err := d.DialContext(ctx, network, address)
