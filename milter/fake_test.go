@@ -12,14 +12,15 @@ import (
 
 // A fake is a filter whose answers are octets that the test chooses.
 type fake struct {
-	l      net.Listener
-	answer func(conn int, f wire.Frame) string // "" says nothing, hangUp closes
-	wg     sync.WaitGroup
-	mu     sync.Mutex // guards what follows
-	conns  map[net.Conn]bool
-	made   int
-	heard  []string        // what each connection heard, a letter for a command
-	ended  []chan struct{} // closed when it has
+	l       net.Listener
+	answer  func(conn int, f wire.Frame) string // "" says nothing, hangUp closes
+	parting string                              // said when QUIT comes, behind all answers
+	wg      sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	conns   map[net.Conn]bool
+	made    int
+	heard   []string        // what each connection heard, a letter for a command
+	ended   []chan struct{} // closed when it has
 }
 
 const (
@@ -62,6 +63,15 @@ func (f *fake) hangUp() {
 	f.mu.Unlock()
 	for _, e := range ended {
 		<-e
+	}
+}
+
+// say says something on each connection that there is.
+func (f *fake) say(s string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		c.Write([]byte(s))
 	}
 }
 
@@ -108,6 +118,7 @@ func (f *fake) serve(n int, c net.Conn) {
 		f.mu.Unlock()
 		switch milter.Code(frame.Code) {
 		case milter.CodeQuit:
+			c.Write([]byte(f.parting))
 			return
 		case milter.CodeAbort, milter.CodeHeader:
 			continue

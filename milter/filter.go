@@ -3,6 +3,7 @@ package milter
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moongate/moongate/policy"
@@ -38,6 +39,7 @@ type Filter struct {
 	Metrics *Metrics // nil: nothing is counted
 
 	breaker breaker
+	loose   atomic.Bool // it has given an answer that nobody asked for, see confirm
 }
 
 // Interface guards.

@@ -110,6 +110,11 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 	// the HELO with it.
 	c.content, c.greeted = false, false
 	verdict, err := c.verdict(act, policy.Message)
+	// Changes are made nowhere else than at the end of a message, so the verdict
+	// behind them is its own.
+	if err == nil && !verdict.Decided() && len(mods) == 0 && c.f.loose.Load() {
+		err = c.confirm(ev)
+	}
 	if err == nil {
 		c.f.breaker.served()
 	}
@@ -123,6 +128,37 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 		return policy.Verdict{}, nil
 	}
 	return c.apply(s, v, mods)
+}
+
+// confirm makes sure that what a filter let pass was this message, where the
+// filter was caught giving more answers than it was asked for: it ends the
+// connection, before whose end all stands that the filter still had to say. Had an
+// earlier answer been taken for the verdict, the last is the true one.
+func (c *conversation) confirm(ev *policy.Event) error {
+	defer c.drop() // the next message has another
+	c.link.c.until(c.f.commandTime(), ev.Deadline)
+	conn := c.link.c.Conn // past the look, which tells no answer from another
+	quit, err := wire.Frame{Code: byte(milter.CodeQuit)}.Append(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(quit); err != nil {
+		return err
+	}
+	for r := wire.NewReader(conn); ; {
+		f, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch milter.ActionCode(f.Code) {
+		case milter.ActContinue, milter.ActAccept, wire.ActProgress:
+		default:
+			return errUninvited
+		}
+	}
 }
 
 // show sends header and body. It stops at the first answer that is no

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-milter"
@@ -19,6 +20,8 @@ type lazyConn struct {
 	net.Conn
 	w    *bufio.Writer
 	peer *socket.Peer
+
+	loose *atomic.Bool // set when the filter has said what nobody asked for; may be nil
 
 	// What is read is followed frame by frame, as the library does not tell of
 	// PROGRESS.
@@ -52,6 +55,11 @@ var (
 // to it, and would move all those behind it by one, so that the verdict on a
 // message would be taken from what was said of a recipient.
 //
+// One that comes behind this look, and before the true answer, is not seen until
+// the true one waits here in its turn: no answer says to what it is one, and only
+// the end of a connection shows that there are no more. At the end of a message
+// that is too late. So it can happen once: see confirm.
+//
 // PROGRESS is no answer, and is passed over: libmilter sends it from any
 // callback, also one that has agreed to give none, and Postfix takes it there.
 func (c *lazyConn) quiet() error {
@@ -69,6 +77,13 @@ func (c *lazyConn) quiet() error {
 			return nil
 		}
 	}
+	return c.uninvited()
+}
+
+func (c *lazyConn) uninvited() error {
+	if c.loose != nil {
+		c.loose.Store(true)
+	}
 	return errUninvited
 }
 
@@ -80,7 +95,7 @@ func (c *lazyConn) passProgress() error {
 	for n := 0; n < len(frame); {
 		m, err := c.Conn.Read(got[n:])
 		if n += m; string(got[:n]) != frame[:n] {
-			return errUninvited
+			return c.uninvited()
 		}
 		if err != nil {
 			return err

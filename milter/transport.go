@@ -50,6 +50,7 @@ func (f *Filter) negotiate(ctx context.Context, deadline time.Time) (*link, erro
 		}
 		c.SetDeadline(deadline)
 		l.c = newLazyConn(socket.NewQuick(c), f.maxAnswer())
+		l.c.loose = &f.loose
 		l.stop = context.AfterFunc(ctx, func() { c.Close() })
 		return l.c, nil
 	})
