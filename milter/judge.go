@@ -63,25 +63,51 @@ func (c *conversation) verdict(act *milter.Action, h policy.Hook) (policy.Verdic
 
 // filterReply reads a filter's own reply. The library gives the code, and as
 // text all behind it: the codes of further lines and doubled percent signs
-// included.
+// included. The code is the decision, so words that no reply may have give way,
+// and so does a status of another class than the code's.
 func filterReply(act *milter.Action) (policy.Reply, error) {
 	code, lines, err := wire.SplitReply(fmt.Sprintf("%03d ", act.SMTPCode) + act.SMTPText)
 	if err != nil {
 		return policy.Reply{}, err
 	}
+	lines = lines[:min(len(lines), mostLines)]
 	status := policy.NoStatus
 	for i, line := range lines {
+		line = printable(line[:min(len(line), mostText)])
 		word, rest, _ := strings.Cut(line, " ")
-		st, err := policy.ParseStatus(word)
-		if err != nil || st[0] != code/100 || i > 0 && st != status {
-			continue
+		if st, err := policy.ParseStatus(word); err == nil {
+			if i == 0 {
+				status = policy.Status{code / 100, st[1], st[2]}
+			}
+			if status != policy.NoStatus { // it stands on each line
+				line = rest
+			}
 		}
-		if i == 0 {
-			status = st
-		}
-		lines[i] = rest
+		lines[i] = line
 	}
-	return policy.NewReply(0, code, status, lines...)
+	for {
+		r, err := policy.NewReply(0, code, status, lines...)
+		if err == nil || len(lines) == 1 {
+			return r, err
+		}
+		lines = lines[:len(lines)-1] // folded, they were more than fit
+	}
+}
+
+// What libmilter has room for in a reply: lines, and octets of each.
+const (
+	mostLines = 32
+	mostText  = 980
+)
+
+// printable makes a question mark of each control character.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // message shows the filter the whole message and does what it says. The
