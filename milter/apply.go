@@ -2,6 +2,7 @@ package milter
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -145,6 +146,9 @@ func removeRcpt(tx *policy.Transaction, addr string) error {
 }
 
 func changeFrom(tx *policy.Transaction, addr string, args []string) error {
+	if addr == "" { // the empty sender is <>
+		return errors.New("no sender")
+	}
 	p, err := policy.ParsePath(bracketed(addr), true, tx.SMTPUTF8())
 	if err != nil {
 		return err

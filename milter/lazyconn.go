@@ -2,8 +2,10 @@ package milter
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,10 @@ type lazyConn struct {
 	head [5]byte // length and code of the frame under way
 	got  int     // octets of head
 	left uint32  // octets of the frame behind its code
+	skip int     // octets of it before its strings
+	nuls int     // in its strings
+	last byte    // of what was read of it
+	bad  error   // it is not what its code says
 	opts []byte  // the first four of the negotiation's: the filter's version
 
 	limit time.Duration // how long one answer may take
@@ -155,6 +161,9 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	c.follow(p[:n])
+	if c.bad != nil {
+		return 0, c.bad
+	}
 	// The library keeps all changes until the verdict has come.
 	if c.took += int64(n); c.took > c.most || c.said > maxChanges+c.took/512 {
 		return 0, errEndless
@@ -204,18 +213,52 @@ func (c *lazyConn) follow(p []byte) {
 			}
 			c.left--
 			c.said++
+			c.skip, c.nuls, c.last = skipped(c.head[4]), 0, 0xff
 		}
 		n := min(c.left, uint32(len(p)))
 		if c.head[4] == byte(milter.CodeOptNeg) && len(c.opts) < 4 {
 			c.readVersion(p[:n])
+		}
+		if n > 0 {
+			c.last = p[n-1]
+			k := min(c.skip, int(n))
+			c.skip, c.nuls = c.skip-k, c.nuls+bytes.Count(p[k:n], []byte{0})
 		}
 		c.left, p = c.left-n, p[n:]
 		if c.left > 0 {
 			return
 		}
 		c.got = 0
+		if !c.whole() {
+			c.bad = fmt.Errorf("%w: change %q", wire.ErrMalformed, c.head[4])
+			return
+		}
 		if c.head[4] == byte(wire.ActProgress) {
 			c.restart()
 		}
 	}
+}
+
+// skipped is how many octets stand before the strings of a change.
+func skipped(code byte) int {
+	switch milter.ModifyActCode(code) {
+	case milter.ActInsertHeader, milter.ActChangeHeader:
+		return 4
+	}
+	return 0
+}
+
+// whole reports whether the frame that was read has the strings of its change, and
+// each its end. The library reads one without an end, and as empty one that is not
+// there: a field whose new value is missing would be removed. No MTA takes them.
+func (c *lazyConn) whole() bool {
+	switch milter.ModifyActCode(c.head[4]) {
+	case milter.ActAddHeader, milter.ActInsertHeader, milter.ActChangeHeader:
+		return c.last == 0 && c.nuls == 2
+	case milter.ActAddRcpt, milter.ActDelRcpt:
+		return c.last == 0 && c.nuls == 1
+	case milter.ActChangeFrom:
+		return c.last == 0
+	}
+	return true
 }
