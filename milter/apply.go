@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -83,9 +84,13 @@ func (c *changes) make(tx *policy.Transaction, v *view) error {
 	return nil
 }
 
+// lineEnds is what one fold is made of, or the end: a line with nothing but blanks
+// may be taken for the end of the header.
+var lineEnds = regexp.MustCompile(`[\r\n][ \t\r\n]*$|(?:[\r\n]+[ \t]*)*[\r\n]+`)
+
 // edit makes one change of the header.
 func (v *view) edit(tx *policy.Transaction, m *milter.ModifyAction, d dialect) error {
-	body := foldLong(m.HeaderName, noNUL(d.decode(m.HeaderValue)))
+	body := foldLong(m.HeaderName, noNUL(d.decode(lineEnds.ReplaceAllString(m.HeaderValue, "\n"))))
 	e := policy.Edit{Kind: policy.AddHeader, Name: m.HeaderName, Value: body}
 	slot := len(v.fields)
 	switch m.Code {

@@ -104,3 +104,47 @@ end)`,
 		t.Errorf("the shadow: %s", line)
 	}
 }
+
+// A body of a filter's making goes on octet by octet: lone dots, an end that is no
+// line end, nothing at all, more than one packet holds. With nobody left to send
+// to, the message ends here, and the line says so.
+func TestFilterBodiesAndNobody(t *testing.T) {
+	f := serve(t)
+	bodies := []string{".\r\n..\r\n.x\r\n\r\n.\r\n", "no end", "", "\r\n", strings.Repeat(strings.Repeat("0123456789", 6)+"\r\n.\r\n", 10_000), "8 bits \xe4\xff\x80\r\n"}
+	var body string
+	f.use(policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		if s.Tx.In.From.Local == "nobody" {
+			return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.RemoveRcpt, Rcpt: s.Tx.Rcpts[0]})
+		}
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: []byte(body)})
+	}))
+	gate, up := doorWith(t, "", fmt.Sprintf("name = \"f\"\naddress = %q", f.addr))
+	c := client.Dial(t, gate.Addr, "")
+	c.Greet("client.example")
+	for _, body = range bodies {
+		c.Must("250", "MAIL FROM:<a@example.net> BODY=8BITMIME")
+		c.Must("250", "RCPT TO:<b@example.org>")
+		if r := data(c, mail); !strings.HasPrefix(r, "250") {
+			t.Errorf("%.20q: %q", body, r)
+			continue
+		}
+		all := up.Messages()
+		_, got, _ := strings.Cut(string(all[len(all)-1].Body()), "\r\n\r\n")
+		want := body
+		if want != "" && !strings.HasSuffix(want, "\r\n") {
+			want += "\r\n" // as each line of SMTP
+		}
+		if got != want {
+			t.Errorf("%.20q of %d octets goes on as %.20q of %d", body, len(body), got, len(got))
+		}
+	}
+	c.Must("250", "MAIL FROM:<nobody@example.net>")
+	c.Must("250", "RCPT TO:<b@example.org>")
+	if r := data(c, mail); !strings.HasPrefix(r, "250") || len(up.Messages()) != len(bodies) {
+		t.Errorf("nobody left: %q, and %d messages", r, len(up.Messages()))
+	}
+	c.Must("221", "QUIT")
+	if line := gate.WaitLog("message", func(l moongate.Line) bool { return l["from"] == "nobody@example.net" }); line["verdict"] != "discarded" {
+		t.Errorf("the line says %s", line)
+	}
+}
