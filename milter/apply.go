@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -26,7 +25,7 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 	for i := range mods {
 		switch m := &mods[i]; m.Code {
 		case milter.ActReplBody:
-			ch.body, ch.replaced = append(ch.body, m.Body...), true
+			ch.replaced = true
 		case milter.ActQuarantine:
 			if s.Env.Keeper == nil && s.Face == policy.SMTP {
 				return verdict, fmt.Errorf("%w: it wants to quarantine, and there is no quarantine", errChange)
@@ -34,7 +33,9 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 			verdict = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
 		}
 	}
-	ch.body = crlf(ch.body)
+	if ch.replaced {
+		ch.body = newBody(mods)
+	}
 	twin, _ := s.Tx.Fork(nil)
 	if err := ch.make(twin, v.clone()); err != nil {
 		return policy.Verdict{}, err
@@ -252,11 +253,41 @@ func foldPoint(line string, room int) int {
 
 func isBlank(s string) bool { return strings.Trim(s, " \t") == "" }
 
-// crlf makes the line ends of a body CRLF: filters may send LF.
-func crlf(b []byte) []byte {
-	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
-	b = bytes.ReplaceAll(b, []byte("\r"), []byte(" "))
-	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
+// newBody is the body that a filter has sent in pieces, whose line ends are CRLF
+// then: filters may send LF. The pieces are given up, as they may be large.
+func newBody(mods []milter.ModifyAction) []byte {
+	size, last := 0, byte(0)
+	for i := range mods {
+		if mods[i].Code == milter.ActReplBody {
+			for _, c := range mods[i].Body {
+				if size++; c == '\n' && last != '\r' {
+					size++
+				}
+				last = c
+			}
+		}
+	}
+	out := make([]byte, 0, size)
+	for i := range mods {
+		if mods[i].Code != milter.ActReplBody {
+			continue
+		}
+		for _, c := range mods[i].Body {
+			n := len(out)
+			switch cr := n > 0 && out[n-1] == '\r'; {
+			case c == '\n' && !cr:
+				out = append(out, '\r')
+			case c != '\n' && cr: // a bare CR is no line end, and goes on over no wire
+				out[n-1] = ' '
+			}
+			out = append(out, c)
+		}
+		mods[i].Body = nil
+	}
+	if n := len(out); n > 0 && out[n-1] == '\r' {
+		out[n-1] = ' '
+	}
+	return out
 }
 
 // clean makes text of a peer or a rule fit for a log line and a packet.

@@ -228,3 +228,22 @@ func TestFilterEndlessAnswer(t *testing.T) {
 		t.Errorf("with room: %s", say(v))
 	}
 }
+
+// The line ends of a new body are CRLF wherever it was cut, and it is kept once.
+func TestNewBody(t *testing.T) {
+	const in, want = "a\r\nb\nc\rd\r\r\n\n\r\n.\r\n\r", "a\r\nb\r\nc d \r\n\r\n\r\n.\r\n "
+	for cut := range len(in) + 1 {
+		mods := []milter.ModifyAction{
+			{Code: milter.ActReplBody, Body: []byte(in[:cut])}, {Code: milter.ActAddHeader}, {Code: milter.ActReplBody}, {Code: milter.ActReplBody, Body: []byte(in[cut:])},
+		}
+		if got := newBody(mods); string(got) != want || cap(got) > len(want)+2 {
+			t.Errorf("cut at %d: %q in %d octets, want %q", cut, got, cap(got), want)
+		}
+		if mods[0].Body != nil || mods[3].Body != nil {
+			t.Error("the pieces are kept, too")
+		}
+	}
+	if got := newBody([]milter.ModifyAction{{Code: milter.ActReplBody}}); len(got) != 0 {
+		t.Errorf("an empty body: %q", got)
+	}
+}
