@@ -248,4 +248,7 @@ func TestNeedsRestartForTheMilter(t *testing.T) {
 	if len(problems) != 1 || problems[0].Text != "`limits.recipients` has changed: this needs a restart" {
 		t.Errorf("got %v", problems)
 	}
+	if problems := mustParse(t, base).NeedsRestart(mustParse(t, strings.Replace(base, "7357\"", "7357\"\nconnections = 10", 1))); len(problems) > 0 {
+		t.Errorf("milter.connections counts for the next connection, but: %v", problems)
+	}
 }

@@ -197,6 +197,10 @@ type Milter struct {
 	// Group is the group of a unix socket, a name or a number; "" leaves it ours.
 	// For a Postfix in its chroot: "postfix".
 	Group string `toml:"group"`
+
+	// Connections is how many MTA connections may be open at once; the next one
+	// is closed, and the MTA does what it does when a milter is away.
+	Connections int `toml:"connections" min:"1"`
 }
 
 // State is [state]: where limits and counters live.

@@ -15,7 +15,7 @@ func Default() *Config {
 		BareNewline: "normalize",
 		Upstream:    Upstream{Identity: "none", Mail: "mail", MaxConnections: 80},
 		Policy:      Policy{ReplyFooter: "(id {id})", MaxStates: 1024, Instructions: 1_000_000, Memory: 16 << 20},
-		Milter:      Milter{Mode: "0660"},
+		Milter:      Milter{Mode: "0660", Connections: 5000},
 		State:       State{Store: "memory"},
 		Log:         Log{Format: "json", Level: "info"},
 		Limits: Limits{

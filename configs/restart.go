@@ -14,7 +14,7 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 		}
 	}
 	changed(slices.EqualFunc(c.Listeners, next.Listeners, sameListener), "listener")
-	changed(c.Milter == next.Milter, "milter")
+	changed(sameMilter(c.Milter, next.Milter), "milter")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
 	changed(c.Log.Format == next.Log.Format, "log.format")
@@ -24,6 +24,12 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Milter.Address == "" || c.Limits.Header == next.Limits.Header, "limits.header")
 	changed(c.Milter.Address == "" || c.Limits.Recipients == next.Limits.Recipients, "limits.recipients")
 	return problems
+}
+
+// sameMilter leaves out what counts for the next connection.
+func sameMilter(a, b Milter) bool {
+	a.Connections = b.Connections
+	return a == b
 }
 
 func sameListener(a, b Listener) bool {

@@ -152,7 +152,7 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]float64{"moongate_milter_broken_total": 1, "moongate_milter_connections": 0,
+	want := map[string]float64{"moongate_milter_broken_total": 1, "moongate_milter_connections": 0, "moongate_milter_refused_total": 0,
 		"moongate_filter_failures_total away":        2, // at connect and MAIL
 		"moongate_filter_verdicts_total reject good": 1} // an on_error is no answer
 	if d := cmp.Diff(want, got); d != "" {

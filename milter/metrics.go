@@ -11,6 +11,7 @@ import (
 // Metrics counts what both faces do. A nil *Metrics counts nothing.
 type Metrics struct {
 	sessions prometheus.Gauge
+	refused  prometheus.Counter
 	broken   prometheus.Counter
 	failures *prometheus.CounterVec
 	verdicts *prometheus.CounterVec
@@ -22,6 +23,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_milter_connections",
 			Help: "MTA connections that are open now."}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "moongate_milter_refused_total",
+			Help: "MTA connections that were closed because milter.connections are open."}),
 		broken: prometheus.NewCounter(prometheus.CounterOpts{Name: "moongate_milter_broken_total",
 			Help: "MTA connections that ended with an error: a malformed packet, a timeout, a reset."}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_filter_failures_total",
@@ -31,7 +34,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "moongate_filter_seconds",
 			Help: "Time that a filter took for one stage.", Buckets: []float64{1e-4, 1e-3, 1e-2, .1, .5, 1, 2, 5, 20, 75}}, []string{"filter"}),
 	}
-	reg.MustRegister(m.sessions, m.broken, m.failures, m.verdicts, m.seconds)
+	reg.MustRegister(m.sessions, m.refused, m.broken, m.failures, m.verdicts, m.seconds)
 	return m
 }
 
@@ -44,6 +47,12 @@ func (m *Metrics) opened() {
 func (m *Metrics) closed() {
 	if m != nil {
 		m.sessions.Dec()
+	}
+}
+
+func (m *Metrics) turnedAway() {
+	if m != nil {
+		m.refused.Inc()
 	}
 }
 

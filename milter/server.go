@@ -29,6 +29,11 @@ type Server struct {
 	MaxHeader int           // octets of a header that is judged; beyond, 552 5.3.4. 0 means 1 MiB
 	MaxRcpts  int           // recipients of a message, refused ones too; beyond, 452 4.5.3. 0 means 1000
 
+	// Connections is how many MTA connections may be open at once; the next one
+	// is closed at once, and the MTA does what it does when a milter is away. 0
+	// means no limit. Admit changes it.
+	Connections int
+
 	// Stranger reports whether a client that has not logged in is a stranger;
 	// nil: all but loopback are.
 	Stranger func(netip.Addr) bool
@@ -40,19 +45,33 @@ type Server struct {
 
 	Metrics *Metrics // nil: nothing is counted
 
-	env  atomic.Pointer[policy.Env] // what Use gave
-	crew crew
+	env   atomic.Pointer[policy.Env] // what Use gave
+	admit atomic.Int64               // what Admit gave
+	crew  crew
 
-	mu    sync.Mutex // guards what follows
-	ls    map[net.Listener]bool
-	conns map[*conn]bool
-	down  bool
-	wg    sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	ls      map[net.Listener]bool
+	conns   map[*conn]bool
+	down    bool
+	refused int       // connections that there was no room for, since
+	told    time.Time // the log was told of them
+	wg      sync.WaitGroup
 }
 
 // Use gives sessions that begin from now on another Env; those that live keep
 // theirs. It may be called at any time, from any goroutine.
 func (s *Server) Use(env *policy.Env) { s.env.Store(env) }
+
+// Admit changes how many connections may be open at once. Those that are open
+// stay. It may be called at any time, from any goroutine.
+func (s *Server) Admit(connections int) { s.admit.Store(int64(connections)) }
+
+func (s *Server) connections() int {
+	if n := s.admit.Load(); n > 0 {
+		return int(n)
+	}
+	return s.Connections
+}
 
 func (s *Server) currentEnv() *policy.Env {
 	if env := s.env.Load(); env != nil {
@@ -125,11 +144,38 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		pause = 0
 		c := s.newConn(nc, name)
-		if !s.add(c) {
+		switch err := s.add(c); err {
+		case nil:
+			s.crew.serve(c)
+		case errFull:
+			s.turnAway(nc, name)
+		default:
 			nc.Close()
-			return ErrServerClosed
+			return err
 		}
-		s.crew.serve(c)
+	}
+}
+
+// tellEvery is how often the log is told of connections that were refused.
+const tellEvery = time.Minute
+
+// turnAway closes a connection that there is no room for. To leave it waiting,
+// not accepted, would be worse: the MTA would keep its client without a greeting
+// until its own timeout (Postfix: 30 s), and then do the same.
+func (s *Server) turnAway(nc net.Conn, name string) {
+	nc.Close()
+	s.Metrics.turnedAway()
+	s.mu.Lock()
+	s.refused++
+	n, now := s.refused, time.Now()
+	tell := now.Sub(s.told) >= tellEvery
+	if tell {
+		s.refused, s.told = 0, now
+	}
+	s.mu.Unlock()
+	if tell {
+		s.currentEnv().Log.Warn("milter: too many connections", zap.String(policy.KeyListener, name),
+			zap.Int("refused", n), zap.Int("limit", s.connections()))
 	}
 }
 
@@ -140,9 +186,13 @@ func (s *Server) ServeConn(nc net.Conn) {
 	if name == "" {
 		name = "milter"
 	}
-	if c := s.newConn(nc, name); s.add(c) {
+	c := s.newConn(nc, name)
+	switch s.add(c) {
+	case nil:
 		c.serve(newHand())
-	} else {
+	case errFull:
+		s.turnAway(nc, name)
+	default:
 		nc.Close()
 	}
 }
@@ -221,11 +271,17 @@ func (s *Server) listen(l net.Listener) bool {
 	return true
 }
 
-func (s *Server) add(c *conn) bool {
+// errFull is the error of add when as many connections are open as may be.
+var errFull = errors.New("milter: too many connections")
+
+func (s *Server) add(c *conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down {
-		return false
+		return ErrServerClosed
+	}
+	if most := s.connections(); most > 0 && len(s.conns) >= most {
+		return errFull
 	}
 	if s.conns == nil {
 		s.ls, s.conns = make(map[net.Listener]bool), make(map[*conn]bool)
@@ -233,7 +289,7 @@ func (s *Server) add(c *conn) bool {
 	s.conns[c] = true
 	s.wg.Add(1)
 	s.Metrics.opened()
-	return true
+	return nil
 }
 
 func (s *Server) remove(c *conn) {

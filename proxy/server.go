@@ -65,7 +65,13 @@ func (srv *Server) Serve(l net.Listener) error {
 		c, err := l.Accept()
 		if err == nil {
 			pause = 0
-			go srv.ServeConn(c, factsOf(c, name))
+			// Who is one too many must not hold a descriptor until his goroutine
+			// runs: a burst of them would take those of the others.
+			if s := srv.admit(c, factsOf(c, name)); s != nil {
+				go srv.serve(s)
+			} else if srv.mayTurn(c) {
+				go srv.turnAway(c)
+			}
 			continue
 		}
 		if srv.isClosing() {
@@ -100,13 +106,20 @@ func addrPort(a net.Addr) netip.AddrPort {
 // closed then. The facts are believed: a simulated client has an address, too.
 func (srv *Server) ServeConn(c net.Conn, f policy.Facts) {
 	if s := srv.admit(c, f); s != nil {
-		defer srv.dropSession(s)
-		s.serve()
+		srv.serve(s)
+	} else if srv.mayTurn(c) {
+		srv.turnAway(c)
 	}
 }
 
-// admit makes a session of a client, or turns him away. It is apart from
-// ServeConn so that what it needs is not on the stack of every session.
+// serve is the goroutine of one session.
+func (srv *Server) serve(s *session) {
+	defer srv.dropSession(s)
+	s.serve()
+}
+
+// admit makes a session of a client, or none if a limit is in his way. It is
+// apart from serve so that what it needs is not on the stack of every session.
 func (srv *Server) admit(c net.Conn, f policy.Facts) *session {
 	set := srv.settings()
 	f.Stranger = set.stranger(f.Remote.Addr())
@@ -115,24 +128,26 @@ func (srv *Server) admit(c net.Conn, f policy.Facts) *session {
 		srv.Metrics.connectRefused()
 		srv.Log.Info("refuse", zap.String(policy.KeyListener, f.Listener), zap.String(policy.KeyClient, f.ClientName()),
 			zap.String(policy.KeyStage, "connect"), zap.Int(policy.KeyCode, replyBusy.Code), zap.String(policy.KeyCause, err.Error()))
-		srv.turnAway(c)
 		return nil
 	}
 	return s
 }
 
-// turnAwayAtOnce is how many clients that a limit refused may be read out at the
-// same time. In a flood the others are closed without a word: to be polite to
-// them must not cost the descriptors that the admitted ones need.
-const turnAwayAtOnce = 200
+// mayTurn reports whether a client may be told that there is no room for him. In
+// a flood the others are closed without a word: to be polite to them must not
+// cost the descriptors that the admitted ones need.
+func (srv *Server) mayTurn(c net.Conn) bool {
+	if srv.turned.Add(1) <= int64(srv.settings().Limits.Turned) {
+		return true
+	}
+	srv.turned.Add(-1)
+	c.Close()
+	return false
+}
 
-// turnAway tells a client that there is no room.
+// turnAway tells him; mayTurn has said that it may.
 func (srv *Server) turnAway(c net.Conn) {
 	defer srv.turned.Add(-1)
-	if srv.turned.Add(1) > turnAwayAtOnce {
-		c.Close()
-		return
-	}
 	turnAway(c, replyBusy)
 }
 

@@ -456,3 +456,62 @@ func TestWaitingSessionsAreSmall(t *testing.T) {
 		within(t, ends[i], "session")
 	}
 }
+
+// A hasteListener hands over all clients that wait, one behind the other, and
+// remembers how many descriptors that took at most.
+type hasteListener struct {
+	net.Listener
+	wait       []net.Conn
+	open, most atomic.Int32
+}
+
+func (l *hasteListener) Accept() (net.Conn, error) {
+	if len(l.wait) == 0 {
+		return l.Listener.Accept()
+	}
+	c := &heldConn{Conn: l.wait[0], l: l}
+	l.wait = l.wait[1:]
+	if n := l.open.Add(1); n > l.most.Load() {
+		l.most.Store(n)
+	}
+	return c, nil
+}
+
+// A heldConn is one of its clients.
+type heldConn struct {
+	net.Conn
+	l    *hasteListener
+	once sync.Once
+}
+
+func (c *heldConn) Close() error {
+	c.once.Do(func() { c.l.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// TestBurst: clients that are too many never hold more descriptors than there
+// are for those that are served and those that are told, however many come at
+// once.
+func TestBurst(t *testing.T) {
+	srv := door(t, newRecordingUpstream(t, -1))
+	srv.Limits.Connections, srv.Limits.Turned = 5, 3
+	l := &hasteListener{Listener: listen(t)}
+	var clients []net.Conn
+	for range 200 {
+		ours, theirs := tcpPair(t)
+		l.wait, clients = append(l.wait, ours), append(clients, theirs)
+	}
+	c, served := serveOn(t, srv, l)
+	c.SetReadDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(c); err == nil && len(got) > 0 && string(got[:3]) != "421" { // he is the last one
+		t.Errorf("one more hears %q", got)
+	}
+	if n := l.most.Load(); n > 5+3+1 {
+		t.Errorf("%d descriptors were taken at once, want at most 9", n)
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	srv.Close()
+	<-served
+}

@@ -53,6 +53,7 @@ type Limits struct {
 	Errors      int   // refused commands before 421; default 20
 	Connections int   // sessions at once; default 1000
 	PerNetwork  int   // of them, from one /24 or /64; 0: no limit
+	Turned      int   // clients that are told at the same time that there is no room; default 200
 }
 
 // Timeouts bound what a client may take. The upstream's are the Hop's.
@@ -73,6 +74,7 @@ func (s Settings) prepared() *Settings {
 	def(&s.Limits.Line, 1<<20)
 	def(&s.Limits.Errors, 20)
 	def(&s.Limits.Connections, 1000)
+	def(&s.Limits.Turned, 200)
 	def(&s.Timeouts.Idle, 300*time.Second)
 	def(&s.Timeouts.Data, 180*time.Second)
 	def(&s.Timeouts.Write, 60*time.Second)

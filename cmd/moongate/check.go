@@ -53,6 +53,9 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 	}
 	show(stderr, problems)
 	bad := len(problems) > 0
+	if !bad && dir == "" {
+		show(stderr, checkFiles(cfg))
+	}
 
 	if cfg.Policy.Scripts != "" {
 		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))

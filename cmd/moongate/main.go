@@ -52,7 +52,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return failed(exitUnavailable)
 	}
 
-	tellFiles(cfg, log)
+	h.tellFiles()
 	broken := h.start(ctx)
 	notify("READY=1")
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),

@@ -34,7 +34,10 @@ func TestScripts(t *testing.T) {
 			"dialogue": dialogue,
 			"http":     httpGet,
 			"await":    await,
+			"ebb":      ebb,
 			"feed":     feed,
+			"files":    files,
+			"flood":    flood,
 			"head":     head,
 			"replace":  replace,
 			"save":     saveAs,
@@ -42,6 +45,7 @@ func TestScripts(t *testing.T) {
 		},
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			env.Values[floodsKey{}] = map[string][]net.Conn{}
 			env.Setenv("TMPDIR", env.WorkDir)          // spools and Maildirs stay with the test
 			env.Setenv("GORACE", "atexit_sleep_ms=20") // of a second, for each of a hundred processes
 			return nil

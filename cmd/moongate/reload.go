@@ -63,6 +63,7 @@ func (h *house) reload(path string, acceptLists bool) admin.Outcome {
 		o.Lines = append(o.Lines, h.acceptLists()...)
 	}
 	o.Lines = append(o.Lines, h.heldLists()...)
+	o.Lines = append(o.Lines, h.tellFiles()...)
 	h.reloads.taken()
 	version := h.engine.Policy().Rules.Version
 	h.log.Info("reloaded", zap.String("config", path), zap.String("policy", version))
@@ -165,6 +166,7 @@ func (h *house) use(next *configs.Config) {
 		}
 	}
 	h.milter.Use(h.env(next, policy.Milter))
+	h.milter.Admit(crowdOf(next, openFiles()).mtas)
 	h.out.Level.SetLevel(level(next))
 	if !slices.Equal(running.DNS.Servers, next.DNS.Servers) {
 		h.world.Use(next.DNS.Servers)

@@ -75,7 +75,7 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	h.makeFronts(cfg)
 	h.milter = &milter.Server{
 		Env: h.env(cfg, policy.Milter), Name: "milter", Pool: h.spool, MaxHeader: int(cfg.Limits.Header),
-		MaxRcpts: cfg.Limits.Recipients, Stranger: h.stranger, Metrics: h.filterCounts,
+		MaxRcpts: cfg.Limits.Recipients, Connections: crowdOf(cfg, openFiles()).mtas, Stranger: h.stranger, Metrics: h.filterCounts,
 	}
 	h.admin = admin.New(h.health, h.registry)
 	h.admin.Reload = h.askReload
@@ -128,6 +128,7 @@ func quiet(networks []netip.Prefix) func(netip.Addr) bool {
 
 // settings are those of the SMTP door at a listener.
 func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener) proxy.Settings {
+	crowd := crowdOf(cfg, openFiles())
 	return proxy.Settings{
 		Hostname: cfg.Hostname, Env: h.frontEnv(cfg, l), Hop: hop, Spool: h.spool,
 		Domains: cfg.Domains, Networks: cfg.Networks, XForward: l.XForward, Budget: l.Wait(),
@@ -136,7 +137,7 @@ func (h *house) settings(cfg *configs.Config, hop *proxy.Hop, l configs.Listener
 		Limits: proxy.Limits{
 			Size: int64(cfg.Limits.Size), Recipients: cfg.Limits.Recipients,
 			Header: int(cfg.Limits.Header), Line: int(cfg.Limits.Line), Errors: cfg.Limits.Errors,
-			Connections: connections(cfg, openFiles()), PerNetwork: cfg.Limits.PerNetwork,
+			Connections: crowd.clients, PerNetwork: cfg.Limits.PerNetwork, Turned: crowd.turned,
 		},
 		Timeouts: proxy.Timeouts{Idle: cfg.Timeouts.Idle, Data: cfg.Timeouts.Data},
 	}

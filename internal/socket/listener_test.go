@@ -154,3 +154,17 @@ func TestPart(t *testing.T) {
 		}
 	})
 }
+
+// However many connections part at once, few descriptors wait to be given back.
+func TestPartMany(t *testing.T) {
+	for range 4 * mostParted {
+		ours, _ := pair(t, "unix")
+		Part(ours)
+		parted.mu.Lock()
+		n := len(parted.conns)
+		parted.mu.Unlock()
+		if n >= mostParted {
+			t.Fatalf("%d descriptors wait", n)
+		}
+	}
+}

@@ -11,6 +11,10 @@ import (
 // soon is how long the descriptor of a parted connection may stay.
 const soon = 20 * time.Millisecond
 
+// mostParted is how many of them there may be: when connections come and go in a
+// flood, those that are over must not take the descriptors of the others.
+const mostParted = 16
+
 // parted are connections that are over, whose descriptors are given back
 // together: the runtime brackets close as it does every call that may block.
 var parted struct {
@@ -28,13 +32,18 @@ func Part(c net.Conn) {
 		return
 	}
 	parted.mu.Lock()
-	defer parted.mu.Unlock()
-	if parted.conns = append(parted.conns, c); len(parted.conns) == 1 {
+	parted.conns = append(parted.conns, c)
+	n := len(parted.conns)
+	parted.mu.Unlock()
+	switch n {
+	case 1:
 		time.AfterFunc(soon, giveBack)
+	case mostParted:
+		giveBack()
 	}
 }
 
-// giveBack is the goroutine that closes what has parted.
+// giveBack closes what has parted; when little has, it is a goroutine of its own.
 func giveBack() {
 	parted.mu.Lock()
 	conns := parted.conns

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"github.com/moongate/moongate/policy/policytest"
 	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/postfix"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // notes is a rule at some hooks that writes down who the client is.
@@ -168,4 +170,47 @@ func TestUnixSocketFromPostfix(t *testing.T) {
 		t.Errorf("shutdown: %v", err)
 	}
 	<-done
+}
+
+// A connection that is one too many is closed at once: the client hears the same
+// as when the milter is away, without a wait, and the message of the other one
+// goes on. When that one has gone there is room again.
+func TestOneConnectionTooMany(t *testing.T) {
+	env, _ := policytest.Env(policy.Milter, policytest.Always(policy.Rcpt, policytest.Reject("not here")))
+	reg := prometheus.NewRegistry()
+	// The MTA tells its milter of an end after its client.
+	quiet := func() {
+		for {
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				if f.GetName() == "moongate_milter_connections" && f.GetMetric()[0].GetGauge().GetValue() == 0 {
+					return
+				}
+			}
+			runtime.Gosched()
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, done := &milter.Server{Env: env, Connections: 1, Metrics: milter.NewMetrics(reg)}, make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	defer func() { srv.Close(); <-done }()
+	mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + l.Addr().String()}})
+	quiet() // the one that tried whether Postfix is up
+	first := client.Dial(t, mta.Addr, "").Greet("one.example")
+	first.Must("250", "MAIL FROM:<a@example.net>")
+	second := client.Dial(t, mta.Addr, "").Greet("two.example")
+	second.Must("451 4.7.1", "MAIL FROM:<a@example.net>")
+	first.Must("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	first.Must("221", "QUIT")
+	quiet()
+	third := client.Dial(t, mta.Addr, "").Greet("three.example")
+	third.Must("250", "MAIL FROM:<a@example.net>")
+	third.Must("550 5.7.1 not here", "RCPT TO:<b@example.org>")
+	third.Must("221", "QUIT")
 }
