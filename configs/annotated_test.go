@@ -53,7 +53,7 @@ func TestAnnotatedFileShowsTheDefaults(t *testing.T) {
 	}
 	want := Default()
 	want.Domains = []string{"example.org"}
-	want.Listeners = []Listener{{Address: "127.0.0.1:2525", TLS: "none"}}
+	want.Listeners = []Listener{{Address: "127.0.0.1:2525", TLS: "none", Mode: "0660"}}
 	want.Upstream.Address = "127.0.0.1:10025"
 	want.Policy.Scripts = "/etc/moongate/scripts"
 	want.Hostname = strings.ToLower(want.Hostname)
@@ -191,6 +191,7 @@ scripts = "scripts"
 	for _, test := range []struct{ old, new, restart string }{
 		{"127.0.0.1:2525", "127.0.0.1:2526", "listener"},
 		{"[upstream]", "xforward = [\"192.0.2.1\"]\n[upstream]", "listener"},
+		{"\"127.0.0.1:2525\"", "\"unix:smtp.sock\"\nmode = \"0600\"", "listener"},
 		{"[upstream]", "[milter]\naddress = \"127.0.0.1:7357\"\n[upstream]", "milter"},
 		{"[upstream]", "[admin]\naddress = \"127.0.0.1:9125\"\n[upstream]", "admin"},
 		{"[upstream]", "[dns]\nservers = [\"127.0.0.1:53\"]\n[upstream]", ""},

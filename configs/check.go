@@ -130,9 +130,10 @@ func (c *Config) checkAddresses(add adder) {
 		}
 	}
 
-	if mode, err := strconv.ParseUint(c.Milter.Mode, 8, 32); err != nil || mode > 0o777 {
-		add("milter.mode", "`milter.mode`: %q is no mode such as \"0660\"", c.Milter.Mode)
+	for i, l := range c.Listeners {
+		checkSocket(add, elementPath("listener", i), l.Address, l.Mode, l.Group)
 	}
+	checkSocket(add, "milter", c.Milter.Address, c.Milter.Mode, c.Milter.Group)
 	if c.Upstream.Address == "" {
 		if len(c.Listeners) > 0 {
 			add("upstream.address", "`upstream.address` is missing: where do messages go?")
@@ -142,6 +143,27 @@ func (c *Config) checkAddresses(add adder) {
 	host, port, ok := c.Upstream.Address.hostPort()
 	if ok && (portNumber(port) == 0 || host == "") {
 		add("upstream.address", "`upstream.address`: %s cannot be dialled", c.Upstream.Address)
+	}
+}
+
+// checkSocket checks what is said of the file of a unix socket. Whether there is
+// such a group, and a directory for it, is a matter of the machine.
+func checkSocket(add adder, table string, a Address, mode, group string) {
+	m, err := strconv.ParseUint(mode, 8, 32)
+	switch {
+	case err != nil || m > 0o777:
+		add(table+".mode", "`%s.mode`: %q is no mode such as \"0660\"", table, mode)
+	case m&0o222 == 0:
+		add(table+".mode", "`%s.mode`: with %q nobody can connect: who may write may", table, mode)
+	}
+	if _, _, tcp := a.hostPort(); !tcp {
+		return
+	}
+	if group != "" {
+		add(table+".group", "`%s.group`: only a unix socket has a group, and %s is none", table, a)
+	}
+	if err == nil && m != 0o660 {
+		add(table+".mode", "`%s.mode`: only a unix socket has a mode, and %s is none", table, a)
 	}
 }
 

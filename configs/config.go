@@ -66,6 +66,12 @@ type Listener struct {
 	// socket whoever may open it may do so, whatever is listed.
 	XForward []netip.Prefix `toml:"xforward"`
 
+	// Mode is the mode of a unix socket, in octal: who may write may connect.
+	Mode string `toml:"mode"`
+
+	// Group is the group of a unix socket, a name or a number; "" leaves it ours.
+	Group string `toml:"group"`
+
 	// Budget is how long a message may take from its dot to our reply, judging
 	// and the upstream together. 0: 480 s (a client waits 600 s); with xforward
 	// 90 s, since Postfix waits 100 s (smtpd_proxy_timeout).
@@ -191,7 +197,7 @@ type Milter struct {
 	// Address is "host:port" or "unix:/path". Without it there is no milter.
 	Address Address `toml:"address"`
 
-	// Mode is the mode of a unix socket, in octal: who may write may ask.
+	// Mode is the mode of a unix socket, in octal: who may write may connect.
 	Mode string `toml:"mode"`
 
 	// Group is the group of a unix socket, a name or a number; "" leaves it ours.

@@ -44,7 +44,7 @@ func Default() *Config {
 }
 
 // defaultListener is what a [[listener]] says before its own keys are read.
-func defaultListener() Listener { return Listener{TLS: "none"} }
+func defaultListener() Listener { return Listener{TLS: "none", Mode: "0660"} }
 
 // defaultFilter is the same for a [[filter]]; the times are those of the stages,
 // which end before Postfix's 30 s, 30 s and 5 min would.

@@ -33,5 +33,5 @@ func sameMilter(a, b Milter) bool {
 }
 
 func sameListener(a, b Listener) bool {
-	return a.Address == b.Address && a.TLS == b.TLS && a.Budget == b.Budget && slices.Equal(a.XForward, b.XForward)
+	return a.Address == b.Address && a.TLS == b.TLS && a.Mode == b.Mode && a.Group == b.Group && a.Budget == b.Budget && slices.Equal(a.XForward, b.XForward)
 }

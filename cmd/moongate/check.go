@@ -51,11 +51,13 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 		show(stderr, problems)
 		return nil, failed(exitConfig)
 	}
+	if dir == "" && len(problems) == 0 {
+		found, warnings := checkPlaces(cfg)
+		problems = found
+		show(stderr, append(warnings, checkFiles(cfg)...))
+	}
 	show(stderr, problems)
 	bad := len(problems) > 0
-	if !bad && dir == "" {
-		show(stderr, checkFiles(cfg))
-	}
 
 	if cfg.Policy.Scripts != "" {
 		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))

@@ -59,27 +59,30 @@ func (h *house) health() error {
 // open opens every door, or none.
 func (h *house) open() error {
 	cfg := h.cfg.Load()
-	add := func(key string, a configs.Address, listen func(configs.Address) (net.Listener, error), serve func(net.Listener) error) error {
-		if a == "" {
-			return nil
-		}
-		l, err := listen(a)
-		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		h.doors = append(h.doors, door{key, l, serve})
-		return nil
-	}
 	var err error
-	for i, lc := range cfg.Listeners {
-		err = errors.Join(err, add(fmt.Sprintf("listener[%d].address", i), lc.Address, listen, h.frontOf(lc).server.Serve))
+	for _, p := range places(cfg) {
+		l, e := p.Listen()
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s.address: %w", p.table, e))
+			continue
+		}
+		h.doors = append(h.doors, door{p.table + ".address", l, h.serverAt(cfg, p)})
 	}
-	err = errors.Join(err, add("milter.address", cfg.Milter.Address, milterSocket(cfg), h.milter.Serve))
-	err = errors.Join(err, add("admin.address", cfg.Admin.Address, listen, h.admin.Serve))
 	if err != nil {
 		h.close()
 	}
 	return err
+}
+
+// serverAt is who answers at a place.
+func (h *house) serverAt(cfg *configs.Config, p place) func(net.Listener) error {
+	switch p.table {
+	case "milter":
+		return h.milter.Serve
+	case "admin":
+		return h.admin.Serve
+	}
+	return h.frontOf(cfg.Listeners[p.index]).server.Serve
 }
 
 // addresses are where the doors stand, with the ports that the system chose.

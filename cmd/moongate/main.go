@@ -33,6 +33,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	signal.Ignore(syscall.SIGPIPE)
 
 	cfg, problems := configs.Load(o.config)
+	if len(problems) == 0 {
+		problems, _ = checkPlaces(cfg)
+	}
 	if len(problems) > 0 {
 		show(stderr, problems)
 		return failed(exitConfig)

@@ -254,9 +254,9 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 
 // signal NAME WORD signals the background command that was started with WORD.
 func signalTo(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": os.Interrupt}
+	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": os.Interrupt}
 	if neg || len(args) != 2 || signals[args[0]] == nil {
-		ts.Fatalf("usage: signal HUP|TERM|INT word")
+		ts.Fatalf("usage: signal HUP|TERM|INT|KILL word")
 	}
 	for _, cmd := range ts.BackgroundCmds() {
 		if strings.Contains(strings.Join(cmd.Args, " "), args[1]) {

@@ -14,6 +14,9 @@
 // together. The SMTP door, which is hardly ever idle under load, leaves both to
 // net.
 //
+// Place opens the sockets that the doors listen on, with the mode and the group
+// of a unix socket's file.
+//
 // No other room makes system calls of its own on a connection (seam: below proxy
 // and milter, imports none of ours). Linux only, as the options it needs are.
 package socket

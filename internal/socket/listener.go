@@ -30,16 +30,11 @@ type accept struct {
 // Listen makes a Listener of a listening socket, which it owns from then on,
 // and returns any other listener as it is.
 func Listen(l net.Listener) net.Listener {
-	var file func() (*os.File, error)
-	switch l := l.(type) {
-	case *net.TCPListener:
-		file = l.File
-	case *net.UnixListener:
-		file = l.File
-	default:
+	s, ok := l.(interface{ File() (*os.File, error) })
+	if !ok {
 		return l
 	}
-	f, err := file()
+	f, err := s.File()
 	if err != nil {
 		return l
 	}
@@ -48,9 +43,9 @@ func Listen(l net.Listener) net.Listener {
 		f.Close()
 		return l
 	}
-	s := &Listener{Listener: l, file: f, raw: raw}
-	s.accept.call = s.accept.take
-	return s
+	ours := &Listener{Listener: l, file: f, raw: raw}
+	ours.accept.call = ours.accept.take
+	return ours
 }
 
 func (a *accept) take(fd uintptr) bool {

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
@@ -137,10 +138,10 @@ func TestUnixSocketFromPostfix(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	socket := milter.Socket{Address: "unix:" + dir + "/s", Group: "postfix"}
+	place := socket.Place{Address: "unix:" + dir + "/s", Group: "postfix"}
 	env, _ := policytest.Env(policy.Milter, policytest.Always(policy.Rcpt, policytest.Reject("not here")))
 	serveOn := func() (*milter.Server, net.Listener, chan error) {
-		l, err := socket.Listen()
+		l, err := place.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}
