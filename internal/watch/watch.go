@@ -108,6 +108,7 @@ func (w *Watcher) Run(ctx context.Context) {
 // of a watched directory may be as busy as /tmp: of its events only those of
 // the directory itself count.
 func (w *Watcher) concerns(ev fsnotify.Event) bool {
+	ev.Name = filepath.Clean(ev.Name) // in ".", the parent of "scripts", it is "./scripts"
 	if ev.Has(fsnotify.Remove|fsnotify.Rename) && w.watched[ev.Name] != nil {
 		// The watch went with the directory. A new one of this name may well
 		// get the same inode number, so forget it now.

@@ -154,6 +154,21 @@ func TestEveryWayOfSaving(t *testing.T) {
 	}
 }
 
+// A directory that is named from where we stand may be made anew like any other.
+func TestRelativeDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	w := watchDir(t, "scripts")
+	w.until("!read directory scripts: no such file or directory")
+	w.must(os.Mkdir(w.dir, 0o777))
+	w.write("a.lua", "old")
+	w.until("a.lua=old")
+	w.must(os.RemoveAll(w.dir))
+	w.until("!read directory scripts: no such file or directory")
+	w.must(os.Mkdir(w.dir, 0o777))
+	w.write("a.lua", "new")
+	w.until("a.lua=new")
+}
+
 // A ConfigMap is ..data -> ..stamp, a.lua -> ..data/a.lua; an update renames a
 // new ..data over the old one and nothing else moves.
 func TestConfigMapSwap(t *testing.T) {
