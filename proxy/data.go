@@ -153,8 +153,10 @@ func (s *session) bodyFailed(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.out.add(&replyTimeout)
 		s.gone("timeout in DATA")
-	case s.hard.Err() != nil:
-		s.gone("server closed")
+	case s.hard.Err() != nil: // we went away, he did not
+		s.relay.abort()
+		s.finish(&policy.Outcome{By: policy.ByMoongate, Cause: "server closed"})
+		s.close("server closed")
 	case errors.Is(err, io.EOF):
 		s.gone("connection lost in DATA")
 	default:
