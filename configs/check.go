@@ -61,13 +61,23 @@ func asciiDomain(s string) (string, error) {
 		return "", errNoDomain
 	}
 	ascii, err := idna.Lookup.ToASCII(s)
-	if err != nil || ascii == "" || strings.HasPrefix(ascii, ".") || strings.HasSuffix(ascii, ".") || strings.ContainsAny(ascii, "@:/[]*_ ") {
+	if err != nil || ascii == "" || strings.HasPrefix(ascii, ".") || strings.Contains(ascii, "..") || longLabel(ascii) || strings.HasSuffix(ascii, ".") || strings.ContainsAny(ascii, "@:/[]*_ ") {
 		return "", errNoDomain
 	}
 	if _, err := netip.ParseAddr(ascii); err == nil {
 		return "", errNoDomain
 	}
 	return strings.ToLower(ascii), nil
+}
+
+// longLabel reports a label of more than 63 octets (RFC 1035 2.3.4).
+func longLabel(ascii string) bool {
+	for label := range strings.SplitSeq(ascii, ".") {
+		if len(label) > 63 {
+			return true
+		}
+	}
+	return false
 }
 
 func domainHint(s string) string {

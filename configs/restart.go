@@ -13,7 +13,9 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 			problems = append(problems, next.at(path, "`%s` has changed: this needs a restart", path))
 		}
 	}
-	changed(slices.EqualFunc(c.Listeners, next.Listeners, sameListener), "listener")
+	if !slices.EqualFunc(c.Listeners, next.Listeners, sameListener) {
+		problems = append(problems, next.at(firstChanged(c.Listeners, next.Listeners), "`listener` has changed: this needs a restart"))
+	}
 	changed(sameMilter(c.Milter, next.Milter), "milter")
 	changed(c.Admin == next.Admin, "admin")
 	changed(c.State == next.State, "state")
@@ -24,6 +26,16 @@ func (c *Config) NeedsRestart(next *Config) []Problem {
 	changed(c.Milter.Address == "" || c.Limits.Header == next.Limits.Header, "limits.header")
 	changed(c.Milter.Address == "" || c.Limits.Recipients == next.Limits.Recipients, "limits.recipients")
 	return problems
+}
+
+// firstChanged is the place of the first listener that is not what it was.
+func firstChanged(was, now []Listener) string {
+	for i, l := range now {
+		if i == len(was) || !sameListener(was[i], l) {
+			return elementPath("listener", i)
+		}
+	}
+	return elementPath("listener", max(len(now)-1, 0)) // those behind it are gone
 }
 
 // sameMilter leaves out what counts for the next connection.

@@ -55,7 +55,7 @@ func reload(ctx context.Context, config string, acceptLists bool, stdout, stderr
 	outcome, err := admin.AskReload(ctx, network, addr, acceptLists)
 	switch {
 	case errors.Is(err, admin.ErrNobody):
-		return fail(exitUnavailable, "no moongate answers at %s; is it running with [admin] address = %q?", address, address)
+		return fail(exitUnavailable, "no moongate answers at %s; is it running with [admin] address = %q? (a new address needs a restart)", address, address)
 	case err != nil:
 		return fail(exitUnavailable, "ask %s: %w", address, err)
 	}

@@ -53,7 +53,7 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 	}
 	if dir == "" && len(problems) == 0 {
 		found, warnings := checkPlaces(cfg)
-		problems = found
+		problems = append(found, checkDrawer(cfg)...)
 		show(stderr, append(warnings, checkFiles(cfg)...))
 	}
 	show(stderr, problems)

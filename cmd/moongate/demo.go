@@ -87,8 +87,8 @@ func (d *demo) run(ctx context.Context) error {
 		return failed(exitConfig)
 	}
 	defer h.close()
-	if err := h.open(); err != nil {
-		return fail(exitUnavailable, "%w", err)
+	if problems := h.open(); len(problems) > 0 {
+		return fail(exitUnavailable, "%v", problems[0])
 	}
 	told := heed()
 	broken := h.start(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"syscall"
 
@@ -104,6 +105,18 @@ func (h *house) tellFiles() (lines []string) {
 		lines = append(lines, fmt.Sprintf("warning: `%s` is %d, lowered to %d: a process may have %d open files here", l.key, l.from, l.to, files))
 	}
 	return lines
+}
+
+// tellSpool warns of a place for temporary files that takes none: small messages
+// pass, and of the others nobody would know why they do not.
+func (h *house) tellSpool() {
+	f, err := os.CreateTemp("", "moongate-")
+	if err != nil {
+		h.log.Error("no temporary files: messages beyond limits.memory will hear 452", zap.Error(err))
+		return
+	}
+	f.Close()
+	os.Remove(f.Name())
 }
 
 // checkFiles is the same for check, which may run where there are more files than

@@ -35,7 +35,7 @@ type house struct {
 
 // door is one listening socket and who answers there.
 type door struct {
-	key   string // of the configuration, for errors
+	place place
 	l     net.Listener
 	serve func(net.Listener) error
 }
@@ -53,25 +53,57 @@ func (h *house) health() error {
 	if why := h.phase.Load(); why != nil {
 		return errors.New(*why)
 	}
-	return nil
+	return errors.Join(h.lost()...)
+}
+
+// lost are the doors that nobody finds any more: somebody has removed the files
+// of their sockets.
+func (h *house) lost() (all []error) {
+	for _, d := range h.doors {
+		if l, ok := d.l.(interface{ Lost() error }); ok && l.Lost() != nil {
+			all = append(all, fmt.Errorf("%s.address: %w; it needs a restart", d.place.table, l.Lost()))
+		}
+	}
+	return all
+}
+
+// lookEvery is how often the log is told of doors that nobody finds.
+const lookEvery = 30 * time.Second
+
+// tellLost tells the log of them until ctx is done.
+func (h *house) tellLost(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if h.phase.Load() != nil {
+				continue
+			}
+			for _, err := range h.lost() {
+				h.log.Error("a door is lost", zap.Error(err))
+			}
+		}
+	}
 }
 
 // open opens every door, or none.
-func (h *house) open() error {
+func (h *house) open() (problems []configs.Problem) {
 	cfg := h.cfg.Load()
-	var err error
 	for _, p := range places(cfg) {
-		l, e := p.Listen()
-		if e != nil {
-			err = errors.Join(err, fmt.Errorf("%s.address: %w", p.table, e))
+		l, err := p.Listen()
+		if err != nil {
+			problems = append(problems, cfg.Problem(p.table+".address", "`%s.address`: %v", p.table, err))
 			continue
 		}
-		h.doors = append(h.doors, door{p.table + ".address", l, h.serverAt(cfg, p)})
+		h.doors = append(h.doors, door{p, l, h.serverAt(cfg, p)})
 	}
-	if err != nil {
+	if len(problems) > 0 {
 		h.close()
 	}
-	return err
+	return problems
 }
 
 // serverAt is who answers at a place.
@@ -105,6 +137,7 @@ func (h *house) start(ctx context.Context) <-chan error {
 	for _, run := range h.background {
 		h.work.Go(func() { run(h.ctx) })
 	}
+	h.work.Go(func() { h.tellLost(h.ctx) })
 	h.watch()
 	for _, f := range h.fronts {
 		h.probe(f.hop)
@@ -145,7 +178,7 @@ func (h *house) watch() {
 func (h *house) answer(d door, broken chan<- error) {
 	err := d.serve(d.l)
 	if h.phase.Load() == nil { // nobody closed it on purpose
-		broken <- fmt.Errorf("%s: %w", d.key, err)
+		broken <- fmt.Errorf("%s.address: %w", d.place.table, err)
 	}
 }
 
@@ -167,8 +200,11 @@ func (h *house) drain(ctx context.Context, signals <-chan os.Signal) {
 		all.Go(func() { h.milter.Shutdown(ctx) })
 		all.Wait()
 	}()
+	alive := watchdog()
 	for {
 		select {
+		case <-alive:
+			notify("WATCHDOG=1")
 		case <-done:
 			h.log.Info("stopped", zap.Bool("in_time", ctx.Err() == nil))
 			return

@@ -57,8 +57,8 @@ func startHouse(t *testing.T, config, policy string) (h *house, dir string, end 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.open(); err != nil {
-		t.Fatal(err)
+	if problems := h.open(); len(problems) > 0 {
+		t.Fatal(problems)
 	}
 	broken := h.start(t.Context())
 	return h, dir, func() {

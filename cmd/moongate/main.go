@@ -50,12 +50,15 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return failed(exitConfig)
 	}
 	defer h.close()
-	if err := h.open(); err != nil { // a port that is taken is told before anything runs
-		log.Error("cannot listen", zap.Error(err))
+	if problems := h.open(); len(problems) > 0 { // a port that is taken is told before anything runs
+		for _, p := range problems {
+			log.Error("cannot listen", zap.String("problem", p.Error()), zap.String("line", p.Source))
+		}
 		return failed(exitUnavailable)
 	}
 
 	h.tellFiles()
+	h.tellSpool()
 	broken := h.start(ctx)
 	notify("READY=1")
 	log.Info("started", zap.String("version", versionText()), zap.String("config", o.config),
@@ -68,8 +71,11 @@ const lastLines = 5 * time.Second
 
 // live answers signals until one of them, or a door that fails, ends the house.
 func (h *house) live(ctx context.Context, config string, told signals, broken <-chan error) error {
+	alive := watchdog()
 	for {
 		select {
+		case <-alive:
+			notify("WATCHDOG=1")
 		case err := <-broken: // a door fell off its hinges: let the supervisor start anew
 			h.log.Error("cannot go on serving", zap.Error(err))
 			return failed(exitSoftware)
@@ -95,6 +101,8 @@ func show(w io.Writer, what any) {
 		for _, p := range what {
 			fmt.Fprintln(w, p.Show())
 		}
+	case configs.Problem:
+		fmt.Fprintln(w, what.Show())
 	case *policyError:
 		showPolicy(w, what.problems, what.dir)
 	case error:

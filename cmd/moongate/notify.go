@@ -3,6 +3,8 @@ package main
 import (
 	"net"
 	"os"
+	"strconv"
+	"time"
 )
 
 // notify tells systemd how we are (sd_notify(3), Type=notify). Without
@@ -22,4 +24,18 @@ func notify(state string) {
 	}
 	defer c.Close()
 	c.Write([]byte(state))
+}
+
+// watchdog says when systemd wants to hear that we still answer (WatchdogSec=, see
+// sd_watchdog_enabled(3)): twice in its time. Nobody wants to: never. Who answers
+// signals is who tells, since he who hangs answers none.
+func watchdog() <-chan time.Time {
+	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 || os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	return time.Tick(time.Duration(usec) * time.Microsecond / 2)
 }

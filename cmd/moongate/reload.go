@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/moongate/moongate/configs"
@@ -64,6 +67,9 @@ func (h *house) reload(path string, acceptLists bool) admin.Outcome {
 	}
 	o.Lines = append(o.Lines, h.heldLists()...)
 	o.Lines = append(o.Lines, h.tellFiles()...)
+	for _, err := range h.lost() {
+		o.Lines = append(o.Lines, "warning: "+err.Error())
+	}
 	h.reloads.taken()
 	version := h.engine.Policy().Rules.Version
 	h.log.Info("reloaded", zap.String("config", path), zap.String("policy", version))
@@ -86,10 +92,11 @@ func (h *house) take(path string, refuse func(problem, source string), warn func
 	if len(problems) > 0 {
 		return false
 	}
-	keeper, err := drawer(next)
-	if err != nil {
-		p := next.Problem("quarantine.path", "`quarantine.path`: %v", err)
+	keeper, problems := drawer(next)
+	for _, p := range problems {
 		refuse(p.Error(), p.Source)
+	}
+	if len(problems) > 0 {
 		return false
 	}
 	found, ok := h.takePolicy(running, next)
@@ -126,11 +133,32 @@ func (h *house) takePolicy(running, next *configs.Config) ([]lua.Problem, bool) 
 }
 
 // drawer is where a configuration keeps what is quarantined; nil: nowhere.
-func drawer(cfg *configs.Config) (policy.Keeper, error) {
+func drawer(cfg *configs.Config) (policy.Keeper, []configs.Problem) {
 	if cfg.Quarantine.Path == "" {
 		return nil, nil
 	}
-	return quarantine.Open(cfg.Quarantine.Path)
+	d, err := quarantine.Open(cfg.Quarantine.Path)
+	if err != nil {
+		return nil, []configs.Problem{cfg.Problem("quarantine.path", "`quarantine.path`: %v", err)}
+	}
+	return d, nil
+}
+
+// checkDrawer tells, without making anything, of a drawer that cannot be made.
+func checkDrawer(cfg *configs.Config) []configs.Problem {
+	for path := cfg.Quarantine.Path; path != ""; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil && !info.IsDir():
+			err = fmt.Errorf("%s is no directory", path)
+		case err == nil:
+			return nil
+		}
+		return []configs.Problem{cfg.Problem("quarantine.path", "`quarantine.path`: %v", err)}
+	}
+	return nil
 }
 
 // acceptLists takes the lists that were held back, and tells of each.

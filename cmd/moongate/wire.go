@@ -61,9 +61,9 @@ func furnish(cfg *configs.Config, log *zap.Logger, out *logsink.Sink) (*house, e
 	}
 	h.world = newWorld(cfg.DNS.Servers, store, log.Named("lookup"), h.registry)
 	h.spool = &message.Pool{MaxMemory: int64(cfg.Limits.Memory), MaxBytes: int64(cfg.Limits.Spool)}
-	keeper, err := drawer(cfg)
-	if err != nil {
-		return nil, err
+	keeper, wrong := drawer(cfg)
+	if len(wrong) > 0 {
+		return nil, wrong[0]
 	}
 	h.keeper = keeper
 	options := scriptOptions(cfg, log)

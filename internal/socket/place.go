@@ -65,13 +65,25 @@ type unixListener struct {
 	once sync.Once
 }
 
+// Lost says that the file is gone, or another one in its place: who is connected
+// stays so, but nobody can connect any more.
+func (l *unixListener) Lost() error {
+	path := l.Addr().String()
+	// As long as the socket is open no other file can have its number.
+	switch now, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("somebody has removed %s", path)
+	case err == nil && !os.SameFile(now, l.made):
+		return fmt.Errorf("somebody has put something else in the place of %s", path)
+	}
+	return nil
+}
+
 // Close implements net.Listener.
 func (l *unixListener) Close() error {
 	l.once.Do(func() {
-		path := l.Addr().String()
-		// As long as the socket is open no other file can have its number.
-		if now, err := os.Lstat(path); err == nil && l.made != nil && os.SameFile(now, l.made) {
-			os.Remove(path)
+		if l.made != nil && l.Lost() == nil {
+			os.Remove(l.Addr().String())
 		}
 	})
 	return l.UnixListener.Close()

@@ -119,15 +119,26 @@ func TestPlaceSucceeded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		own := first
 		if wrapped { // as a milter has it
 			first = Listen(first)
+		}
+		lost := func() error { return own.(interface{ Lost() error }).Lost() }
+		if err := lost(); err != nil {
+			t.Error(err)
 		}
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
+		if err := lost(); err == nil || !strings.Contains(err.Error(), "removed") {
+			t.Errorf("without its file: %v", err)
+		}
 		second, err := Place{Address: "unix:" + path}.Listen()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := lost(); err == nil || !strings.Contains(err.Error(), "something else") {
+			t.Errorf("with another file: %v", err)
 		}
 		first.Close()
 		if c, err := net.Dial("unix", path); err != nil {
