@@ -130,7 +130,7 @@ func TestRspamd(t *testing.T) {
 	// protocol, and the test patterns need nothing.
 	write(t, dir+"/rspamd.conf", `
 options {
-  pidfile = "`+dir+`/rspamd.pid"; tempdir = "`+dir+`"; filters = ""; disable_hyperscan = true; task_timeout = 60s;
+  pidfile = "`+dir+`/rspamd.pid"; tempdir = "`+dir+`"; filters = ""; disable_hyperscan = true; task_timeout = 60s; enable_test_patterns = true;
   dns { timeout = 0.05s; retransmits = 1; nameserver = ["127.0.0.1:9"]; }
 }
 logging { type = "console"; level = "error"; }
@@ -178,6 +178,11 @@ end })
 			t.Errorf("GTUBE: %q", got)
 		}
 		d.done(v)
+		v = ask("YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X")
+		if out := d.out(); v.Decided() || !strings.Contains(out, "\r\nX-Spam: Yes\r\n") { // docs/recipes.md counts on it
+			t.Errorf("its action add header: %s\n%s", say(v), out)
+		}
+		d.done(policy.Verdict{Action: policy.Accept})
 	}
 }
 

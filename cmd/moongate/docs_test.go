@@ -29,6 +29,7 @@ import (
 var (
 	luaBlock  = regexp.MustCompile("(?s)```lua\n(.*?)```")
 	tomlBlock = regexp.MustCompile("(?s)```toml\n(.*?)```")
+	listBlock = regexp.MustCompile("(?s)```text\n(# (\\S+\\.txt)\n.*?)```")
 	link      = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 )
 
@@ -56,6 +57,16 @@ func pages(t *testing.T) map[string]string {
 	return all
 }
 
+// lists are the list files that a page shows: a text whose first line is a
+// comment with the file's name.
+func lists(page string) map[string]string {
+	all := map[string]string{}
+	for _, m := range listBlock.FindAllStringSubmatch(page, -1) {
+		all[m[2]] = m[1]
+	}
+	return all
+}
+
 // Every Lua example of the documentation loads, on the face it speaks of.
 func TestExamplesLoad(t *testing.T) {
 	count := 0
@@ -66,6 +77,9 @@ func TestExamplesLoad(t *testing.T) {
 		for i, m := range luaBlock.FindAllStringSubmatch(text, -1) {
 			count++
 			snap := watch.Snapshot{Dir: file, Files: []watch.File{{Name: "example.lua", Data: []byte(m[1])}}}
+			for name, list := range lists(text) {
+				snap.Files = append(snap.Files, watch.File{Name: name, Data: []byte(list)})
+			}
 			p, problems := script.Load(snap, script.Options{Faces: []*policy.Face{policy.SMTP}})
 			for _, problem := range problems {
 				t.Errorf("%s, example %d: %s", file, i+1, problem.Render())
@@ -95,8 +109,9 @@ func TestExamplesRun(t *testing.T) {
 				cfg.Upstream.Address = configs.Address("unix:" + upstream)
 				cfg.Policy.Scripts = t.TempDir()
 				cfg.DNS.Servers = []configs.Address{"127.0.0.1:1"} // nobody: the outcome must not hang on the network
-				if err := os.WriteFile(filepath.Join(cfg.Policy.Scripts, "example.lua"), []byte(m[1]), 0o666); err != nil {
-					t.Fatal(err)
+				save(t, cfg.Policy.Scripts, "example.lua", m[1])
+				for name, list := range lists(text) {
+					save(t, cfg.Policy.Scripts, name, list)
 				}
 				runExample(t, cfg)
 			})

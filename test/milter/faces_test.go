@@ -65,23 +65,33 @@ func TestFaces(t *testing.T) {
 				Files: map[string]string{"scripts/10-policy.lua": part["policy.lua"]}})
 			front := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + gate.Addrs[1]}})
 
-			door := talk(t, gate, gate.Addr, behind, gate.Dir+"/drawer/*.eml", part["client"], func(l moongate.Line) bool { return l["listener"] != "milter" })
-			asked := talk(t, gate, front.Addr, front, front.Dir+"/queue/hold/*", part["client"], func(l moongate.Line) bool { return l["listener"] == "milter" })
-			if *update {
-				golden(t, path, arc, door, asked)
-				return
-			}
-			if d := cmp.Diff(part["golden"], door); d != "" {
-				t.Errorf("the SMTP door (-golden +got):\n%s", d)
-			}
-			want := part["golden"]
-			if w, ok := part["golden.milter"]; ok {
-				want = w
-			}
-			if d := cmp.Diff(want, asked); d != "" {
-				t.Errorf("the milter (-golden +got):\n%s", d)
-			}
+			door := talk(t, gate, gate.Addr, behind, gate.Dir+"/drawer/*.eml", part, atDoor)
+			asked := talk(t, gate, front.Addr, front, front.Dir+"/queue/hold/*", part, asMilter)
+			compare(t, path, arc, part, door, asked)
 		})
+	}
+}
+
+// Whose a line of the log is.
+func asMilter(l moongate.Line) bool { return l["listener"] == "milter" }
+func atDoor(l moongate.Line) bool   { return !asMilter(l) }
+
+// compare holds the results of a case against its golden ones, or writes them.
+func compare(t *testing.T, path string, arc *txtar.Archive, part map[string]string, door, asked string) {
+	t.Helper()
+	if *update {
+		golden(t, path, arc, door, asked)
+		return
+	}
+	if d := cmp.Diff(part["golden"], door); d != "" {
+		t.Errorf("the SMTP door (-golden +got):\n%s", d)
+	}
+	want := part["golden"]
+	if w, ok := part["golden.milter"]; ok {
+		want = w
+	}
+	if d := cmp.Diff(want, asked); d != "" {
+		t.Errorf("the milter (-golden +got):\n%s", d)
 	}
 }
 
@@ -107,14 +117,16 @@ func golden(t *testing.T, path string, arc *txtar.Archive, door, asked string) {
 
 // talk says a client's lines, what is behind a DATA that gets its 354 up to the
 // dot as a message, and returns what came of them. A line "again" is a new
-// connection; "slow LINE" is one whose answer is to take a second.
-func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfix, drawer, script string, mine func(moongate.Line) bool) string {
+// connection, "again 127.0.1.9" one from that address; "slow LINE" is one whose
+// answer is to take a second; "try DATA" one that one face may refuse, and the
+// message with it; "list FILE" gives the policy that list anew.
+func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfix, drawer string, part map[string]string, mine func(moongate.Line) bool) string {
 	t.Helper()
 	var out strings.Builder
 	c := client.Dial(t, addr, "")
 	fmt.Fprintf(&out, "S: %s\n", normal(c.Reply()))
 	var body strings.Builder
-	inBody, sessions := false, 0
+	inBody, unsaid, sessions := false, false, 0
 	heard := false // in this session, an answer to a command
 	hangUp := func() {
 		c.Close()
@@ -124,7 +136,8 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 		}
 		heard = false
 	}
-	for _, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
+	for _, line := range strings.Split(strings.TrimSuffix(part["client"], "\n"), "\n") {
+		word, arg, _ := strings.Cut(line, " ")
 		switch {
 		case inBody:
 			fmt.Fprintf(&body, "%s\r\n", line)
@@ -132,16 +145,24 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 				continue
 			}
 			inBody = false
+			if unsaid {
+				body.Reset()
+				continue
+			}
 			fmt.Fprint(c, body.String())
 			body.Reset()
 			fmt.Fprintf(&out, "S: %s\n", normal(c.Reply()))
 			mta.Settle() // two messages in the queue are delivered in any order
-		case line == "again":
+		case word == "again":
 			hangUp()
-			c = client.Dial(t, addr, "")
-			fmt.Fprintf(&out, "again\nS: %s\n", normal(c.Reply()))
+			c = client.Dial(t, addr, arg)
+			fmt.Fprintf(&out, "%s\nS: %s\n", line, normal(c.Reply()))
+		case word == "list":
+			fmt.Fprintln(&out, line)
+			replaceList(t, gate, arg, part[arg])
 		default:
 			said, slow := strings.CutPrefix(line, "slow ")
+			said, try := strings.CutPrefix(said, "try ")
 			start := time.Now()
 			r := normal(c.Say(said))
 			heard = heard || r != theEnd
@@ -150,7 +171,8 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 				fmt.Fprintf(&out, "and at once\n")
 			}
 			// A case in which DATA is refused has no message behind it.
-			inBody = said == "DATA" && r == "354"
+			unsaid = try && r != "354"
+			inBody = said == "DATA" && r == "354" || unsaid
 		}
 	}
 	hangUp()
@@ -177,6 +199,21 @@ func talk(t *testing.T, gate *moongate.Process, addr string, mta *postfix.Postfi
 		}
 	}
 	return out.String()
+}
+
+// replaceList saves a list as most editors do, a new file that is renamed over
+// the old one, and waits until it counts.
+func replaceList(t *testing.T, gate *moongate.Process, name, text string) {
+	t.Helper()
+	path := filepath.Join(gate.Dir, "scripts", name)
+	tmp := filepath.Join(gate.Dir, "scripts", ".new~")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		t.Fatal(err)
+	}
+	gate.WaitLog("list loaded", func(l moongate.Line) bool { return l["list"] == name })
 }
 
 // await waits for the ends of so many sessions of a face: the end is the last
