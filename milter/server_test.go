@@ -221,7 +221,7 @@ func TestVerdicts(t *testing.T) {
 func TestSwallow(t *testing.T) {
 	drop := policytest.Rule(policy.Rcpt, func(_ *policy.Session, ev *policy.Event) (policy.Verdict, error) {
 		if ev.Rcpt.In.Local == "drop" {
-			return policy.Verdict{Action: policy.Drop}, nil
+			return policy.Verdict{Action: policy.Drop, Reason: "nobody there"}, nil
 		}
 		return policy.Verdict{}, nil
 	})
@@ -264,6 +264,11 @@ func TestSwallow(t *testing.T) {
 			audit := logs.FilterMessage("message").All()
 			if len(audit) != 1 || audit[0].ContextMap()["verdict"] != tc.word {
 				t.Errorf("audit lines %v, want one that says %s", audit, tc.word)
+			}
+			for i, r := range audit[0].ContextMap()["rcpts"].([]any) {
+				if r := r.(map[string]any); tc.rcpts[i] == "drop" && (r["reason"] != "nobody there" || r["rule"] != tc.rule.String()) {
+					t.Errorf("recipient %v, want who dropped it and why", r)
+				}
 			}
 		})
 	}

@@ -95,7 +95,7 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 	var v policy.Verdict
 	if !c.mail.final.Decided() {
 		if v = c.ask(&ev); v.Action == policy.Drop {
-			ev.Rcpt.State = policy.RcptDropped
+			ev.Rcpt.Drop(v)
 		}
 		if v.Refuses() && c.submits {
 			// Nobody is there to be told of one recipient: Postfix calls it a

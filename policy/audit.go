@@ -241,6 +241,12 @@ func (r rcptObject) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	switch r.State {
 	case RcptDropped:
 		e.AddBool("dropped", true)
+		if r.rule != nil {
+			e.AddString(KeyRule, r.rule.String())
+		}
+		if r.reason != "" {
+			e.AddString(KeyReason, r.reason)
+		}
 	case RcptRemoved:
 		e.AddBool("removed", true)
 	}

@@ -29,7 +29,20 @@ type Recipient struct {
 	Optional  bool // an added one that may be refused by the upstream alone
 	Duplicate bool // an edit gave it the address of another, with which it goes on
 
+	// The rule that dropped it, if one did, and why; for the audit line.
+	rule   *Rule
+	reason string
+
 	holds []Hold
+}
+
+// Drop drops a recipient that v or an edit of its stage took away: the client
+// hears 250, and the audit line who wanted it, and why.
+func (r *Recipient) Drop(v Verdict) {
+	r.State = RcptDropped
+	if v.Action == Drop {
+		r.rule, r.reason = v.Rule, v.Reason
+	}
 }
 
 // Live reports whether the recipient is to get the message.

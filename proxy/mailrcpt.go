@@ -133,7 +133,7 @@ func (s *session) rcpt(k *call, v policy.Verdict) {
 	}
 	switch {
 	case v.Action == policy.Drop || r.State == policy.RcptRemoved:
-		r.State = policy.RcptDropped
+		r.Drop(v)
 		s.answer(k.verb, replyRcpt, source(v), r)
 	case s.swallow.Swallows():
 		s.answer(k.verb, replyRcpt, source(s.swallow), r)

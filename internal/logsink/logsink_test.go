@@ -274,6 +274,9 @@ func TestTextIsPostfixShaped(t *testing.T) {
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: sales})
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", By: policy.ByUpstream, Reply: say(550, policy.Status{5, 1, 1}, "<eve@example.org>: unknown"),
 		Rcpt: rcpt(t, "<eve@example.org>")})
+	ghost := rcpt(t, "<ghost@example.org>")
+	ghost.Drop(policy.Verdict{Action: policy.Drop, Reason: "nobody reads it", Rule: &policy.Rule{File: "10-gate.lua", Line: 3}})
+	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: ghost})
 	s.Tx.Upstream = "127.0.0.1:10025"
 	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Accept, By: policy.ByUpstream, Size: 1234, QueuedAs: "4Z",
 		Reply: say(250, policy.Status{2, 0, 0}, "Ok: queued as 4Z")}})
@@ -290,11 +293,12 @@ func TestTextIsPostfixShaped(t *testing.T) {
 moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@example.org>: unknown; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=upstream policy=v1 session=S1
 moongate/smtpd S1.1: client=mail.example[192.0.2.7]
 moongate/smtp S1.1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
-moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<sales@example.org> to=<eve@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
+moongate/policy S1.1: drop: to=<ghost@example.org> rule=10-gate.lua:3 reason="nobody reads it"
+moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<sales@example.org> to=<eve@example.org> to=<ghost@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
 moongate/smtpd S1.2: reject: DATA from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> proto=ESMTP helo=<evil?helo> by=moongate policy=v1 session=S1
 moongate/smtpd S1.2: client=mail.example[192.0.2.7]
 moongate/policy S1.2: from=<> by=moongate helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
-moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=2/3 commands=3/5 cause=quit session=S1
+moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=3/4 commands=4/6 cause=quit session=S1
 moongate warning: reload refused file="a b.lua" problems=2
 `
 	if diff := cmp.Diff(want, got); diff != "" {

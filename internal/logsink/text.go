@@ -165,6 +165,7 @@ func (l *line) message() {
 	if l.peek(policy.KeyVerdict) == "accepted" {
 		l.delivered(id, rcpts, reply)
 	} // a refused one has had its reject line: the answer to the dot is a refuse, too
+	l.dropped(id, rcpts)
 	l.begin("policy").add("%s: from=<%s>", id, l.take(policy.KeyFrom))
 	for _, r := range rcpts {
 		if fields, ok := r.(map[string]any); ok {
@@ -188,6 +189,24 @@ func (l *line) delivered(id string, rcpts []any, reply string) {
 			to = as
 		}
 		l.begin("smtp").add("%s: to=<%s>, relay=%s, delay=%s, dsn=2.0.0, status=sent (%s)", id, plain(to), l.peek(policy.KeyUpstream), seconds(ms), reply).end()
+	}
+}
+
+// dropped writes a line for each recipient that the policy dropped, with the
+// rule and the reason, which no refuse line tells.
+func (l *line) dropped(id string, rcpts []any) {
+	for _, r := range rcpts {
+		fields, ok := r.(map[string]any)
+		if !ok || fields["dropped"] != true {
+			continue
+		}
+		l.begin("policy").add("%s: drop: to=<%s>", id, plain(show(fields[policy.KeyTo])))
+		for _, k := range []string{policy.KeyRule, policy.KeyReason} {
+			if v, ok := fields[k]; ok {
+				l.add(" %s=%s", k, quoted(show(v)))
+			}
+		}
+		l.end()
 	}
 }
 
