@@ -97,11 +97,30 @@ func (l *limitRef) key(L *glua.LState, what string) string {
 	return key
 }
 
+// most is what the limit lets through at once.
+func (l *limit) most() int64 {
+	least := int64(math.MaxInt64)
+	for _, r := range l.rates {
+		least = min(least, cmp.Or(r.Burst, r.Count))
+	}
+	return least
+}
+
+// lasts is in how many seconds the limit lets n through one by one.
+func (l *limit) lasts(n int64) float64 {
+	longest := 0.0
+	for _, r := range l.rates {
+		longest = max(longest, math.Ceil(float64(n)*r.Per.Seconds()/float64(r.Count)))
+	}
+	return longest
+}
+
 var limitClass = (&class{name: "ratelimit", typ: "RateLimit", doc: "A limit, by ratelimit().",
 	members: []*member{
-		{name: "take", params: []param{{"key", "string", "Whose: an address, a login, a network; without regard to case."}, {"n", "integer?", "How many, by default 1; more than a rate ever has is an error."}},
-			returns: []param{{"ok", "boolean", ""}, {"wait", "integer?", "Whole seconds until there would be enough."}},
-			doc:     "Takes n, all rates or none. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.",
+		{name: "take", params: []param{{"key", "string", "Whose: an address, a login, a network; without regard to case."}, {"n", "integer?", "How many, by default 1."}},
+			returns: []param{{"ok", "boolean", ""}, {"wait", "integer?", "Whole seconds until there would be enough."},
+				{"never", "boolean?", "true where n is more than the limit lets through at once: there will never be enough, and wait says how long so many take one by one."}},
+			doc: "Takes n, all rates or none. A refusal that says 4xx has the client come again, for days if it is never; 5xx tells the sender. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.",
 			do: func(x *state, L *glua.LState, self any) int {
 				l := self.(*limitRef)
 				key := l.key(L, "take")
@@ -111,6 +130,12 @@ var limitClass = (&class{name: "ratelimit", typ: "RateLimit", doc: "A limit, by 
 				}
 				n := optCount(L, 3, "take", def)
 				x.Meter.Charge(50)
+				if n > l.most() { // an error would have the client come again for days, and the author could not tell it from others
+					L.Push(glua.LFalse)
+					L.Push(glua.LNumber(l.lasts(n))) // no nil: policies join it with their text
+					L.Push(glua.LTrue)
+					return 3
+				}
 				hold, wait, err := x.store(L).Take(x.Meter.Context(), x.s.World.Now(), l.name, key, n, l.rates)
 				if err != nil {
 					L.RaiseError("take: %s", err.Error())

@@ -82,6 +82,41 @@ end)`)
 	take("451 4.7.1 wait 10794") // eight a day
 }
 
+// More than a limit ever has is told apart from what a wait will bring, and is
+// no error, which would be a 451 until the client gives up.
+func TestTakeMoreThanThereEverIs(t *testing.T) {
+	c := connect(t, `
+local l = ratelimit("r", { "3/1h", "100/d" }, { count = "recipients" })
+local small = ratelimit("small", "60/1m", { burst = 5 })
+on.mail(function(msg)
+  local n = tonumber(msg.from:match("^%d") or 0)
+  if n == 0 then return end
+  local ok, wait, never = small:take("k", n)
+  if not ok then return tempfail("wait " .. wait .. " " .. tostring(never)) end
+end)
+on.data(function(msg)
+  local ok, wait, never = l:take(msg.sender_key)
+  if never then return reject(550, "5.7.1", "At most 3 recipients, and wait " .. wait) end
+  if not ok then return tempfail("wait " .. wait .. " " .. tostring(never)) end
+end)`)
+	send := func(rcpts int, want string) {
+		t.Helper()
+		c.is(c.mail("a@b.example"), "continue")
+		for range rcpts {
+			c.rcpt("u@x.example")
+		}
+		c.is(c.ask(policy.Data), want)
+		c.done(policy.Accept)
+	}
+	send(4, "550 5.7.1 At most 3 recipients, and wait 4800") // nothing was taken
+	send(3, "continue")
+	send(3, "451 4.7.1 wait 3600 nil")
+	send(4, "550 5.7.1 At most 3 recipients, and wait 4800")
+
+	c.is(c.mail("6@b.example"), "451 4.7.1 wait 6 true") // the burst counts
+	c.is(c.mail("5@b.example"), "continue")
+}
+
 func TestLimitKeys(t *testing.T) {
 	c := connect(t, `
 local l = ratelimit("l", "1/m")

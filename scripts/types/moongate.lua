@@ -173,11 +173,12 @@ local Outcome = {}
 ---@class RateLimit
 local RateLimit = {}
 
----Takes n, all rates or none. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.
+---Takes n, all rates or none. A refusal that says 4xx has the client come again, for days if it is never; 5xx tells the sender. At rcpt it belongs to the recipient, from mail to message to the message: refused later, it is given back.
 ---@param key string Whose: an address, a login, a network; without regard to case.
----@param n? integer How many, by default 1; more than a rate ever has is an error.
+---@param n? integer How many, by default 1.
 ---@return boolean ok
 ---@return integer? wait Whole seconds until there would be enough.
+---@return boolean? never true where n is more than the limit lets through at once: there will never be enough, and wait says how long so many take one by one.
 function RateLimit:take(key, n) end
 
 ---How many could be taken now.
