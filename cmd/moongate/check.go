@@ -54,6 +54,10 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 	if dir == "" && len(problems) == 0 {
 		found, warnings := checkPlaces(cfg)
 		problems = append(found, checkDrawer(cfg)...)
+		for _, w := range cfg.Warnings() {
+			w.Text = "warning: " + w.Text
+			warnings = append(warnings, w)
+		}
 		show(stderr, append(warnings, checkFiles(cfg)...))
 	}
 	show(stderr, problems)

@@ -57,6 +57,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return failed(exitUnavailable)
 	}
 
+	for _, w := range cfg.Warnings() {
+		log.Warn("configuration", zap.String("problem", w.Error()), zap.String("line", w.Source))
+	}
 	h.tellFiles()
 	h.tellSpool()
 	broken := h.start(ctx)
