@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/moongate/moongate/configs"
 	"github.com/moongate/moongate/internal/admin"
 	"github.com/spf13/cobra"
 )
@@ -27,7 +26,7 @@ Exit code 78 if it was refused or there is no [admin] address, 69 if no
 moongate answers.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return reload(cmd.Context(), o.config, acceptLists, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return reload(cmd.Context(), *o, acceptLists, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().BoolVar(&acceptLists, "accept-lists", false, "take lists that were held back as they stand")
@@ -37,8 +36,8 @@ moongate answers.`,
 // reload asks the process at the address of the configuration, and passes on
 // what it says. The process reads the file itself: what is wrong elsewhere in
 // it is for that one to tell.
-func reload(ctx context.Context, config string, acceptLists bool, stdout, stderr io.Writer) error {
-	cfg, problems := configs.Load(config)
+func reload(ctx context.Context, o options, acceptLists bool, stdout, stderr io.Writer) error {
+	cfg, problems := o.load()
 	if cfg == nil {
 		show(stderr, problems)
 		return failed(exitConfig)
@@ -48,7 +47,7 @@ func reload(ctx context.Context, config string, acceptLists bool, stdout, stderr
 	switch {
 	case address == "":
 		show(stderr, problems) // it may be one of them
-		return fail(exitConfig, "%s has no [admin] address at which to ask; SIGHUP reloads without an answer", config)
+		return fail(exitConfig, "%s has no [admin] address at which to ask; SIGHUP reloads without an answer", o.config)
 	case network == "tcp" && strings.HasSuffix(addr, ":0"):
 		return fail(exitConfig, "[admin] address = %q is another port at every start; name one", address)
 	}

@@ -47,7 +47,7 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 	cfg, problems := configs.Default(), []configs.Problem(nil)
 	if dir != "" {
 		cfg.Policy.Scripts = dir
-	} else if cfg, problems = configs.Load(o.config); cfg == nil {
+	} else if cfg, problems = o.load(); cfg == nil {
 		show(stderr, problems)
 		return nil, failed(exitConfig)
 	}
@@ -60,10 +60,15 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 		}
 		show(stderr, append(warnings, checkFiles(cfg)...))
 	}
+	var unread []configs.Problem
+	if dir == "" {
+		unread = checkScripts(cfg)
+	}
+	problems = append(problems, unread...)
 	show(stderr, problems)
 	bad := len(problems) > 0
 
-	if cfg.Policy.Scripts != "" {
+	if cfg.Policy.Scripts != "" && len(unread) == 0 {
 		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))
 		showPolicy(stderr, found, cfg.Policy.Scripts)
 		if p == nil {

@@ -32,9 +32,10 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	told := heed()
 	signal.Ignore(syscall.SIGPIPE)
 
-	cfg, problems := configs.Load(o.config)
+	cfg, problems := o.load()
 	if len(problems) == 0 {
 		problems, _ = checkPlaces(cfg)
+		problems = append(problems, checkScripts(cfg)...)
 	}
 	if len(problems) > 0 {
 		show(stderr, problems)

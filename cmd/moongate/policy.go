@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -51,6 +54,23 @@ func snapshot(cfg *configs.Config) watch.Snapshot {
 		return watch.Snapshot{Dir: "(no policy.scripts)"}
 	}
 	return watch.Read(cfg.Policy.Scripts, script.Select())
+}
+
+// checkScripts says why the policy directory of a configuration cannot be read.
+func checkScripts(cfg *configs.Config) []configs.Problem {
+	dir := cfg.Policy.Scripts
+	if dir == "" {
+		return nil
+	}
+	_, err := os.ReadDir(dir)
+	var pe *fs.PathError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pe):
+		err = pe.Err
+	}
+	return []configs.Problem{cfg.Problem("policy.scripts", "`policy.scripts`: the directory %s cannot be read: %v", dir, err)}
 }
 
 // watchPolicy keeps the engine at what the directory says until ctx is done.

@@ -84,7 +84,7 @@ func (h *house) take(path string, refuse func(problem, source string), warn func
 	running := h.cfg.Load()
 	next, problems := configs.Load(path)
 	if len(problems) == 0 {
-		problems = running.NeedsRestart(next)
+		problems = append(running.NeedsRestart(next), checkScripts(next)...)
 	}
 	for _, p := range problems {
 		refuse(p.Error(), p.Source)

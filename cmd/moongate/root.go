@@ -1,10 +1,28 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"os"
+
+	"github.com/moongate/moongate/configs"
+	"github.com/spf13/cobra"
+)
 
 // options are the flags that several subcommands share.
 type options struct {
 	config string // -c
+}
+
+// usual is where the configuration lies if nobody says otherwise.
+const usual = "/etc/moongate/moongate.toml"
+
+// load reads the configuration. That the usual one is not there is most often met
+// by somebody who has another.
+func (o options) load() (*configs.Config, []configs.Problem) {
+	cfg, problems := configs.Load(o.config)
+	if _, err := os.Stat(o.config); cfg == nil && o.config == usual && os.IsNotExist(err) {
+		problems[0].Text += "; -c FILE names another"
+	}
+	return cfg, problems
 }
 
 func rootCommand() *cobra.Command {
@@ -15,7 +33,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true, // exitCode tells them
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().StringVarP(&o.config, "config", "c", "/etc/moongate/moongate.toml", "configuration file")
+	root.PersistentFlags().StringVarP(&o.config, "config", "c", usual, "configuration file")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(&o), checkCommand(&o), reloadCommand(&o), demoCommand(), sinkCommand(), versionCommand())
 	return root
