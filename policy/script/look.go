@@ -15,9 +15,10 @@ import (
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
 func look(c *lua.Chunk, o Options) []lua.Problem {
-	l := &looker{chunk: c, opts: o, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, reads: map[string]*read{}, tested: map[string]bool{}}
+	l := &looker{chunk: c, opts: o, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, reads: map[string]*read{}, tested: map[string]bool{}, assigned: map[string]bool{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
+	l.noteLocals()
 	l.warnNil()
 	l.warnUnknown()
 	return l.problems
@@ -37,7 +38,9 @@ type looker struct {
 	nils      []nilUse
 	reads     map[string]*read // of Options.Unknown
 	tested    map[string]bool  // what may be nil and is tested somewhere
-	logRule   logRule          // of the log rule that is walked
+	assigned  map[string]bool  // names that get another value than their first
+	locals    []textUse
+	logRule   logRule // of the log rule that is walked
 }
 
 // env is which class the names in scope are known to be of.
@@ -87,6 +90,8 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 				l.tests(s.Exprs[i], e) // it is the local that is tested
 				if c := l.class(s.Exprs[i], e); c != nil {
 					e[name] = c
+				} else if l.isText(s.Exprs[i], e) {
+					e[name] = text
 				}
 			}
 		}
@@ -100,7 +105,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 				l.written(lhs, e)
 				l.copied(lhs.Object, e)
 			case *ast.IdentExpr:
-				l.known[lhs.Value] = true
+				l.known[lhs.Value], l.assigned[lhs.Value] = true, true
 				delete(e, lhs.Value)
 			}
 		}

@@ -105,8 +105,10 @@ func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, own bool, e env)
 	inner := maps.Clone(e)
 	var classes []*class
 	switch hook {
-	case policy.Connect, policy.Helo, policy.Unknown, policy.Vrfy:
+	case policy.Connect, policy.Helo:
 		classes = []*class{connClass}
+	case policy.Unknown, policy.Vrfy:
+		classes = []*class{connClass, text}
 	case policy.Auth:
 		classes = []*class{connClass, attemptClass}
 	case policy.Done:

@@ -7,7 +7,6 @@ import (
 	"github.com/yuin/gopher-lua/ast"
 
 	"github.com/moongate/moongate/policy"
-	"github.com/moongate/moongate/policy/lua"
 )
 
 // Objects taken for text or tables, tables for iterators, and what a rule returns that is no verdict: each would be an error
@@ -75,30 +74,6 @@ func (c *class) example() string {
 		}
 	}
 	return c.name + "." + c.members[0].name
-}
-
-// textMethod checks msg.from:mtach("x") and the pattern of msg.from:match("[a-z").
-func (l *looker) textMethod(x *ast.FuncCallExpr, e env) {
-	m := l.field(x.Receiver, e)
-	if m == nil || strings.TrimSuffix(m.typ, "?") != "string" {
-		return
-	}
-	known := lua.TextMethods()
-	if !slices.Contains(known, x.Method) {
-		l.note(x.Line(), x.Method, "text has no method '%s'%s", x.Method, didYouMean(x.Method, known))
-		return
-	}
-	if len(x.Args) == 0 || x.Method == "find" && len(x.Args) > 2 || !slices.Contains([]string{"find", "match", "gmatch", "gsub"}, x.Method) {
-		return
-	}
-	if l.patternOf(x, e) {
-		return
-	}
-	if p, ok := x.Args[0].(*ast.StringExpr); ok {
-		if why := lua.PatternFault(p.Value); why != "" {
-			l.note(x.Line(), x.Method, "%s: %s", x.Method, why)
-		}
-	}
 }
 
 // objectCalled checks friends(conn.ip), and "a" .. msg.from "b".

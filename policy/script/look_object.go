@@ -11,7 +11,7 @@ import (
 func (l *looker) class(x ast.Expr, e env) *class {
 	switch x := x.(type) {
 	case *ast.IdentExpr:
-		if c := e[x.Value]; c != beyond {
+		if c := e[x.Value]; c != beyond && c != text {
 			return c
 		}
 	case *ast.AttrGetExpr:
