@@ -1,6 +1,6 @@
 package lua
 
-import "sort"
+import "slices"
 
 // suggest finds the known name or visible local that a misspelt one was meant to be.
 func (c *checker) suggest(name string, near []string) string {
@@ -23,9 +23,8 @@ func closest(name string, candidates []string) string {
 	if len(name) <= 3 {
 		limit = 1
 	}
-	sort.Strings(candidates) // the same answer each time
 	best := ""
-	for _, c := range candidates {
+	for _, c := range slices.Sorted(slices.Values(candidates)) { // the same answer each time; the caller's own stay as they are
 		if len(c) > len(name)+limit || len(name) > len(c)+limit || c == name {
 			continue
 		}

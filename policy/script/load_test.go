@@ -148,6 +148,8 @@ func TestProblems(t *testing.T) {
 		{"table in a text function", "on.rcpt(function(msg, rcpt) log.info(string.lower(msg.rcpts)) end)", `10-test.lua:1:38: string.lower: argument 1 is text, and here it is a table`},
 		{"text in a table function", "on.mail(function(msg) log.info(table.concat(msg.from)) end)", `10-test.lua:1:32: table.concat: argument 1 is a table, and here it is text`},
 		{"pairs of text", "on.mail(function(msg) for k, v in pairs(msg.from) do log.info(k) end end)", `10-test.lua:1:35: pairs: argument 1 is a table, and here it is text`},
+		{"members misspelt in two files", "-- 10-a.lua --\nlog.inof('x')\n-- 20-b.lua --\nlog.inof('x')\nlog('x')",
+			"10-a.lua:1:5: 'log' has no field 'inof' (did you mean 'info'?)\n20-b.lua:1:5: 'log' has no field 'inof' (did you mean 'info'?)\n20-b.lua:2:1: 'log' is a table of functions and cannot be called: write log.info(...)"},
 		{"two files fail when they run", "-- 10-a.lua --\nlocal a = list('x.txt')\n-- 20-b.lua --\nlocal l = re('(')",
 			"10-a.lua:1:11: list: there is no file \"x.txt\" in the policy directory\n20-b.lua:1:11: re: error parsing regexp: missing closing ): `(`"},
 		{"code in quotes", "on.mail(function(msg) return reject('550', '5.7.1', 'x') end)", `10-test.lua:1:30: reject: the code is a number: write 550 without quotes`},
