@@ -164,7 +164,7 @@ func checkDrawer(cfg *configs.Config) []configs.Problem {
 // acceptLists takes the lists that were held back, and tells of each.
 func (h *house) acceptLists() (lines []string) {
 	for _, l := range h.engine.AcceptLists() {
-		lines = append(lines, fmt.Sprintf("list %s: %d entries, before %d (%s)", l.File, l.Entries, l.Before, l.Why))
+		lines = append(lines, fmt.Sprintf("list %s: %s, before %d (%s)", l.File, entries(l.Entries), l.Before, l.Why))
 	}
 	if len(lines) == 0 {
 		lines = []string{"no list was held back"}
@@ -175,13 +175,21 @@ func (h *house) acceptLists() (lines []string) {
 // heldLists tells of the lists that are not what their files say.
 func (h *house) heldLists() (lines []string) {
 	for _, l := range h.engine.HeldLists() {
-		line := fmt.Sprintf("warning: list %s stays at %d entries: %s", l.File, l.Before, l.Why)
+		line := fmt.Sprintf("warning: list %s stays at %s: %s", l.File, entries(l.Before), l.Why)
 		if !l.Wrong {
 			line += fmt.Sprintf("; --accept-lists makes it %d", l.Entries)
 		}
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// entries is a number of them.
+func entries(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }
 
 // use puts a configuration to work whose every part is there already: it
