@@ -1,6 +1,7 @@
 package script
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/yuin/gopher-lua/ast"
@@ -52,6 +53,9 @@ func (l *looker) replyText(x *ast.FuncCallExpr, arg ast.Expr, name, form string,
 	if s, ok := arg.(*ast.StringExpr); ok {
 		first, _, more := strings.Cut(s.Value, " ")
 		switch {
+		case strings.TrimSpace(s.Value) == "":
+			l.note(x.Line(), name, "%s: the text is empty, and it is all that the sender learns", name)
+			return false
 		case isStatus(s.Value) && !status:
 			l.note(x.Line(), name, "%s: the text is missing behind the status %q", name, s.Value)
 			return false
@@ -63,6 +67,10 @@ func (l *looker) replyText(x *ast.FuncCallExpr, arg ast.Expr, name, form string,
 		return true
 	}
 	if t, ok := arg.(*ast.TableExpr); ok {
+		if !slices.ContainsFunc(t.Fields, says) {
+			l.note(x.Line(), name, "%s: the text is empty, and it is all that the sender learns", name)
+			return false
+		}
 		for _, f := range t.Fields {
 			if f.Key != nil {
 				l.note(x.Line(), name, "%s: a list of lines has no names: %s%s", name, name, form)
@@ -84,6 +92,12 @@ func (l *looker) replyText(x *ast.FuncCallExpr, arg ast.Expr, name, form string,
 		return false
 	}
 	return true
+}
+
+// says reports a line of a reply that is not seen to be empty.
+func says(f *ast.Field) bool {
+	s, ok := f.Value.(*ast.StringExpr)
+	return !ok || strings.TrimSpace(s.Value) != ""
 }
 
 // isCode reports whether a word looks like a reply code that refuses.
