@@ -279,6 +279,22 @@ func TestSpam(t *testing.T) {
 	}
 }
 
+// Those that are for every face load without a warning where AUTH is not there.
+func TestShippedAtTheDoor(t *testing.T) {
+	for _, name := range []string{"gate", "spam"} {
+		dir, err := scripts.Policy(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, problems := script.Load(script.SnapshotFS(dir, name), script.Options{Unknown: map[string]string{"conn.user": "no AUTH", "conn.tls": "no TLS"}})
+		for _, p := range problems {
+			if !p.Note {
+				t.Error(p.Render())
+			}
+		}
+	}
+}
+
 func TestNoSuchPolicy(t *testing.T) {
 	if _, err := scripts.Policy("nothing"); err == nil {
 		t.Error("a policy that is not there")

@@ -89,7 +89,10 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 func showPolicy(w io.Writer, problems []lua.Problem, dir string) {
 	for _, p := range problems {
 		p = placed(p, dir)
-		if p.Warning {
+		switch {
+		case p.Note:
+			p.Text = "note: " + p.Text
+		case p.Warning:
 			p.Text = "warning: " + p.Text
 		}
 		fmt.Fprintln(w, p.Render())

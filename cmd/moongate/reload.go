@@ -103,6 +103,7 @@ func (h *house) take(path string, refuse func(problem, source string), warn func
 	for _, p := range found {
 		p = placed(p, next.Policy.Scripts)
 		switch {
+		case p.Note:
 		case p.Warning:
 			warn("warning: " + p.Error())
 		case !ok:

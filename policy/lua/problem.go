@@ -12,6 +12,7 @@ type Problem struct {
 	Text      string // what is wrong, in the author's words
 	Source    string // the source line, without its newline
 	Warning   bool   // worth telling, no reason to refuse the file
+	Note      bool   // a warning for who asks what there is to know of the file: it works as it stands
 }
 
 // Error gives "file:line:col: text".

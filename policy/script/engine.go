@@ -52,7 +52,7 @@ func NewEngine(opts Options, reg prometheus.Registerer) *Engine {
 	e := &Engine{opts: opts, shared: newShared(opts), metrics: &engineMetrics{
 		failed:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_reload_failed", Help: "1 if the policy directory holds a version that was refused."}),
 		loaded:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_loaded_timestamp_seconds", Help: "When the policy that serves was loaded."}),
-		problems: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_problems", Help: "Problems of the version tried last."}),
+		problems: prometheus.NewGauge(prometheus.GaugeOpts{Name: "moongate_policy_problems", Help: "Mistakes and warnings of the version tried last."}),
 		reloads:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "moongate_policy_reloads_total", Help: "Versions tried, by result."}, []string{"result"}),
 	}}
 	if reg != nil {
@@ -127,14 +127,21 @@ func (e *Engine) reload(snap watch.Snapshot, opts Options) ([]lua.Problem, error
 	start := time.Now()
 	p, problems := load(snap, opts, e.shared)
 	e.tried = tried{version: version, hash: snap.Hash, settings: set, problems: problems}
-	e.metrics.problems.Set(float64(len(problems)))
+	mistakes, warnings := 0, 0
 	for _, pr := range problems {
 		level := zap.ErrorLevel
-		if pr.Warning {
+		switch {
+		case pr.Note:
+			continue
+		case pr.Warning:
 			level = zap.WarnLevel
+			warnings++
+		default:
+			mistakes++
 		}
 		e.opts.Log.Log(level, "policy problem", zap.String("at", problemPlace(pr)), zap.String("problem", pr.Text), zap.String("line", pr.Source))
 	}
+	e.metrics.problems.Set(float64(mistakes + warnings))
 	if p == nil {
 		e.metrics.failed.Set(1)
 		e.metrics.reloads.WithLabelValues("refused").Inc()
@@ -142,7 +149,7 @@ func (e *Engine) reload(snap watch.Snapshot, opts Options) ([]lua.Problem, error
 		if old != nil {
 			serving = old.Rules.Version
 		}
-		e.opts.Log.Error("policy refused", zap.String("version", version), zap.Int("problems", len(problems)), zap.String("serving", serving))
+		e.opts.Log.Error("policy refused", zap.String("version", version), zap.Int("problems", mistakes), zap.String("serving", serving))
 		e.tried.err = ErrRefused
 		return problems, ErrRefused
 	}

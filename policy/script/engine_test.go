@@ -83,6 +83,11 @@ func TestReload(t *testing.T) {
 	if m := logs.FilterMessage("policy problem").All()[0].ContextMap(); m["at"] != "10-test.lua:1:43" || m["problem"] != "unexpected 'end' ('(' of line 1 is still open)" {
 		t.Errorf("%v", m)
 	}
+	logs.TakeAll()
+	reload("on.mail(function(msg) if msg.from > '5' then return reject('two') end return rejct('x') end)", false)
+	if m := logs.FilterMessage("policy refused").All()[0].ContextMap(); logs.FilterMessage("policy problem").Len() != 2 || m["problems"] != int64(1) {
+		t.Errorf("%v", logs.All())
+	}
 	reload(fmt.Sprintf(versioned, "one"), true) // taken back
 	if e.Rules(nil).Version != first {
 		t.Error("another version")

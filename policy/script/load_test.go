@@ -362,6 +362,30 @@ func TestUnknownFacts(t *testing.T) {
 	if want := "10-test.lua:2:15: conn.user is always nil here: the proxy does not tell"; p == nil || problemLines(ps) != want || !ps[0].Warning {
 		t.Errorf("policy %v: %s", p, problemLines(ps))
 	}
+	for _, tc := range []struct {
+		rule string
+		note bool // the rule goes on as it is meant where there is no user
+	}{
+		{"if msg.conn.user then return accept() end", true},
+		{"if msg.conn.user or msg.from == '' then return accept() end", true},
+		{"if not msg.conn.user and msg.from == '' then return reject('no') end", true},
+		{"if msg.conn.user ~= nil then return accept() end", true},
+		{"if msg.conn.user == nil and msg.from == '' then return reject('no') end", true},
+		{"local user = msg.conn.user if user then return accept() end", true},
+		{"return msg.conn.user and accept() or nil", true},
+		{"if not msg.conn.user then return reject('log in') end", false},
+		{"if not msg.conn.user or msg.from == '' then return reject('log in') end", false},
+		{"if msg.conn.user == nil then return reject('log in') end", false},
+		{"if msg.conn.user == 'x' then return accept() end", false},
+		{"if msg.conn.user ~= 'x' then return reject('no') end", false},
+		{"if msg.conn.user then log.info('u') end return reject(msg.conn.user)", false},
+	} {
+		p, ps := Load(snapshot("on.rcpt(function(msg, rcpt) "+tc.rule+" end)"), Options{Unknown: map[string]string{"conn.user": "no"}})
+		told := slices.DeleteFunc(ps, func(p lua.Problem) bool { return !strings.Contains(p.Text, "always nil") })
+		if p == nil || len(told) != 1 || told[0].Note != tc.note {
+			t.Errorf("%s: %+v, want a note: %v", tc.rule, told, tc.note)
+		}
+	}
 }
 
 // A name that is no filter's leaves none out: it is told where the filters are

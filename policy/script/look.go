@@ -15,7 +15,7 @@ import (
 // replies that no wire would take. It follows objects only where there is no
 // doubt: the parameters of a handler, and locals made of them.
 func look(c *lua.Chunk, o Options) []lua.Problem {
-	l := &looker{chunk: c, opts: o, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, reads: map[string]*read{}, tested: map[string]bool{}, assigned: map[string]bool{}}
+	l := &looker{chunk: c, opts: o, functions: map[string]*ast.FunctionExpr{}, known: map[string]bool{}, seen: map[string]int{}, spared: map[ast.Expr]bool{}, tested: map[string]bool{}, assigned: map[string]bool{}}
 	l.collect(c.AST)
 	l.block(c.AST, env{})
 	l.noteLocals()
@@ -36,9 +36,10 @@ type looker struct {
 	inHook    bool
 	inBody    bool // not in a function within the handler
 	nils      []nilUse
-	reads     map[string]*read // of Options.Unknown
-	tested    map[string]bool  // what may be nil and is tested somewhere
-	assigned  map[string]bool  // names that get another value than their first
+	reads     []read            // of Options.Unknown
+	spared    map[ast.Expr]bool // reads without which a rule goes on as it is meant
+	tested    map[string]bool   // what may be nil and is tested somewhere
+	assigned  map[string]bool   // names that get another value than their first
 	locals    []textUse
 	logRule   logRule // of the log rule that is walked
 }
@@ -88,6 +89,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 			delete(e, name)
 			if i < len(s.Exprs) {
 				l.tests(s.Exprs[i], e) // it is the local that is tested
+				l.spare(s.Exprs[i], false)
 				if c := l.class(s.Exprs[i], e); c != nil {
 					e[name] = c
 				} else if l.isText(s.Exprs[i], e) {
@@ -120,6 +122,7 @@ func (l *looker) stmt(s ast.Stmt, e env) {
 		l.block(s.Stmts, e)
 	case *ast.IfStmt:
 		l.condition(s.Condition)
+		l.spare(s.Condition, true)
 		l.tests(s.Condition, e)
 		l.expr(s.Condition, e)
 		l.block(s.Then, e)
@@ -183,6 +186,7 @@ func (l *looker) expr(x ast.Expr, e env) {
 		}
 	case *ast.LogicalOpExpr:
 		l.tests(x, e)
+		l.spare(x, true)
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)
 	case *ast.RelationalOpExpr:
 		l.exprs([]ast.Expr{x.Lhs, x.Rhs}, e)

@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"github.com/yuin/gopher-lua/ast"
 
 	"github.com/moongate/moongate/policy"
-	"github.com/moongate/moongate/policy/lua"
 )
 
 // What a face cannot do although its table has the verdict: docs/faces.md, "Differences". It is no mistake of the language and
@@ -68,34 +68,75 @@ func (l *looker) told(line int, word string, warning bool, format string, args .
 
 // read is where a file reads a field that is never known.
 type read struct {
-	problem lua.Problem // at the first place
-	also    []string    // lines behind it
-	last    int
+	name string
+	key  *ast.StringExpr
+	of   ast.Expr
 }
 
-// unknown notes that a field is read. It is told once a file: a policy may well be written for a face that is to come, and whoever
-// knows does not want to hear it of each rule.
-func (l *looker) unknown(name string, key *ast.StringExpr) {
-	why, ok := l.opts.Unknown[name]
-	if !ok {
-		return
-	}
-	r := l.reads[name]
-	switch {
-	case r == nil:
-		l.reads[name] = &read{problem: l.chunk.At(key.Line(), key.Value, 0, "%s is always nil here: %s", name, why), last: key.Line()}
-	case r.last != key.Line():
-		r.also, r.last = append(r.also, strconv.Itoa(key.Line())), key.Line()
+// unknown notes that a field is read.
+func (l *looker) unknown(name string, of *ast.AttrGetExpr, key *ast.StringExpr) {
+	if l.opts.Unknown[name] != "" {
+		l.reads = append(l.reads, read{name, key, of})
 	}
 }
 
-// warnUnknown gives the reads of what is never known.
+// spare notes what a condition reads that may be nil without being missed: then its branch is not taken, or the rest of the condition
+// decides. alone is a condition that is met by nil alone: "if not conn.tls then" is meant for some and would be all. What is compared
+// with a value is missed.
+func (l *looker) spare(x ast.Expr, alone bool) {
+	switch x := x.(type) {
+	case *ast.AttrGetExpr:
+		l.spared[x] = true
+	case *ast.LogicalOpExpr:
+		alone = alone && x.Operator == "or"
+		l.spare(x.Lhs, alone)
+		l.spare(x.Rhs, alone)
+	case *ast.UnaryNotOpExpr:
+		if !alone {
+			l.spare(x.Expr, false)
+		}
+	case *ast.RelationalOpExpr:
+		_, left := x.Lhs.(*ast.NilExpr)
+		_, right := x.Rhs.(*ast.NilExpr)
+		if (left || right) && (x.Operator == "~=" || x.Operator == "==" && !alone) {
+			l.spare(x.Lhs, false)
+			l.spare(x.Rhs, false)
+		}
+	}
+}
+
+// warnUnknown tells of the reads of what is never known, once a file: a policy may well be written for a face that is to come, and
+// whoever knows does not want to hear it of each rule. Where the rules do without it, it is a note.
 func (l *looker) warnUnknown() {
-	for _, r := range l.reads {
-		p := r.problem
-		p.Warning = true
-		if n := len(r.also); n > 0 {
-			p.Text += fmt.Sprintf(" (also read in line%s %s)", map[bool]string{true: "s"}[n > 1], strings.Join(r.also, ", "))
+	for _, name := range slices.Sorted(maps.Keys(l.opts.Unknown)) {
+		var missed, spared []*ast.StringExpr
+		for _, r := range l.reads {
+			switch {
+			case r.name != name:
+			case l.spared[r.of]:
+				spared = append(spared, r.key)
+			default:
+				missed = append(missed, r.key)
+			}
+		}
+		keys, note := missed, len(missed) == 0
+		if note {
+			keys = spared
+		}
+		if len(keys) == 0 {
+			continue
+		}
+		first := keys[0]
+		p := l.chunk.At(first.Line(), first.Value, 0, "%s is always nil here: %s", name, l.opts.Unknown[name])
+		p.Warning, p.Note = true, note
+		var also []string
+		for i, k := range keys[1:] {
+			if k.Line() != keys[i].Line() {
+				also = append(also, strconv.Itoa(k.Line()))
+			}
+		}
+		if n := len(also); n > 0 {
+			p.Text += fmt.Sprintf(" (also read in line%s %s)", map[bool]string{true: "s"}[n > 1], strings.Join(also, ", "))
 		}
 		l.problems = append(l.problems, p)
 	}

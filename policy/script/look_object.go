@@ -90,7 +90,7 @@ func (l *looker) read(x *ast.AttrGetExpr, e env) {
 	if c == nil || !ok {
 		return
 	}
-	l.unknown(c.name+"."+key.Value, key)
+	l.unknown(c.name+"."+key.Value, x, key)
 	m := l.member(c, key.Value, x.Line())
 	if m != nil && m.do != nil {
 		l.note(x.Line(), key.Value, "%s.%s is a method: call it as %s:%s(...)", c.name, m.name, c.name, m.name)
