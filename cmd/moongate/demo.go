@@ -27,7 +27,7 @@ func demoCommand() *cobra.Command {
 		Long: `Start an upstream that stores into a Maildir and moongate before it with the
 shipped policy, all on loopback; send real messages over TCP, and print what
 became of each, which rule decided, and where the mail lies. Then go on serving
-until Ctrl-C.`,
+until Ctrl-C, with a line for each edit of the policy that is taken or refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out = cmd.OutOrStdout()
@@ -106,6 +106,10 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.out, "Serving on %s until Ctrl-C. Edit the policy, and try:\n\n    curl smtp://%s --mail-from carol@example.com --mail-rcpt bob@example.org -T %s\n",
 		d.addr, d.addr, d.at("moongate.toml"))
+	heard, deaf := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.narrate(heard) }()
+	defer func() { deaf(); <-ended }()
 	return h.live(ctx, d.at("moongate.toml"), told, broken)
 }
 

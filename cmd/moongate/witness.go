@@ -32,6 +32,7 @@ func (w *witness) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 func (w *witness) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	m := zapcore.NewMapObjectEncoder()
 	m.AddString("msg", e.Message)
+	m.AddString("level", e.Level.String())
 	for _, f := range fields {
 		f.AddTo(m)
 	}
