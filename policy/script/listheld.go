@@ -79,9 +79,9 @@ func (s *listSet) follow(l *fileList) {
 }
 
 func (s *listSet) take(l *fileList, e entries) {
-	s.log.Info("list loaded", zap.String("list", l.file), zap.Int("entries", e.len()), zap.Int("before", (*l.now.Load()).len()))
-	l.now.Store(&e)
+	before := (*l.now.Swap(&e)).len()
 	l.held = nil
+	s.log.Info("list loaded", zap.String("list", l.file), zap.Int("entries", e.len()), zap.Int("before", before)) // and not before it serves
 }
 
 // ripe takes what was held back once it has stood long enough.
