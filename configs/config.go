@@ -259,7 +259,8 @@ type Limits struct {
 	// 452 4.5.3, and the client sends them another time.
 	Recipients int `toml:"recipients" min:"1"`
 
-	// Header is the largest header block that is judged. Beyond it: 552 5.3.4.
+	// Header is the largest header block that is judged. Beyond it, or with
+	// more than message.MaxFields fields: 552 5.3.4.
 	Header Size `toml:"header" min:"1"`
 
 	// Line is the longest body line that passes as it is.

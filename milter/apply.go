@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 )
 
 // apply makes the changes that a filter asks for: all, or none. What cannot be
@@ -42,6 +43,9 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 	}
 	if n := twin.Header().Size(); n > c.f.maxHeader() && n > s.Tx.Header().Size() {
 		return policy.Verdict{}, fmt.Errorf("%w: it makes a header of %d octets, and %d are the most", errChange, n, c.f.maxHeader())
+	}
+	if n := twin.Header().Len(); n > message.MaxFields && n > s.Tx.Header().Len() {
+		return policy.Verdict{}, fmt.Errorf("%w: it makes a header of %d fields, and %d are the most", errChange, n, message.MaxFields)
 	}
 	if err := ch.make(s.Tx, v); err != nil {
 		return policy.Verdict{}, err
@@ -99,13 +103,13 @@ func (v *view) edit(tx *policy.Transaction, m *milter.ModifyAction, d dialect) e
 		e.Kind = policy.InsertHeader
 		e.Index, slot = v.place(int(min(m.HeaderIndex, 1<<20)))
 	case milter.ActChangeHeader:
-		at := v.find(m.HeaderName, int(min(max(m.HeaderIndex, 1), 1<<20)))
+		at, now := v.find(m.HeaderName, int(min(max(m.HeaderIndex, 1), 1<<20)))
 		switch {
 		case at == lost, at == notThere && m.HeaderValue == "": // nothing to change or remove
 			return nil
 		case at == notThere: // what is not there is added, says libmilter
 		default:
-			e.Kind, e.Index = policy.ChangeHeader, v.occurrence(at)
+			e.Kind, e.Index = policy.ChangeHeader, now
 			if m.HeaderValue == "" {
 				e.Kind, e.Value = policy.RemoveHeader, ""
 			}

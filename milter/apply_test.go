@@ -10,6 +10,7 @@ import (
 
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 	"github.com/moongate/moongate/policy/policytest"
 )
 
@@ -211,6 +212,42 @@ func TestFilterTooMuch(t *testing.T) {
 			t.Errorf("%s: %s %s", tc.name, say(v), v.Reason)
 		}
 		d.done(v)
+	}
+}
+
+// A filter that changes thousands of fields among thousands: each change finds
+// its field.
+func TestFilterManyChanges(t *testing.T) {
+	var all []wire.Modification
+	for i := range 4000 { // a number stays with its field, removed or not
+		all = append(all, wire.Modification{Code: milter.ActChangeHeader, Index: uint32(i + 1), Name: "x-spam", Value: ""})
+		all = append(all, wire.Modification{Code: milter.ActChangeHeader, Index: uint32(i + 1), Name: "X-B", Value: "new"})
+	}
+	f := changing(t, mods(t, all...))
+	for _, signs := range []bool{false, true} {
+		f.Sign = signs
+		d := greeted(t, f)
+		d.mail("a@example.net")
+		d.rcpt("b@example.net")
+		if v := d.message(strings.Repeat("X-Spam: yes\r\nX-B: old\r\n", message.MaxFields/2), "x\r\n"); v.Decided() {
+			t.Error(say(v), v.Reason)
+		}
+		want := strings.Repeat("X-B: new\r\n", 4000) + strings.Repeat("X-Spam: yes\r\nX-B: old\r\n", 1000)
+		if d.out() != want {
+			t.Errorf("%d octets, want %d", len(d.out()), len(want))
+		}
+		d.done(policy.Verdict{})
+	}
+	// What it adds has an end; what came with so many fields may lose some.
+	for v, want := range map[string]string{"x": "it makes a header of 10001 fields", "": ""} {
+		f = changing(t, mods(t, wire.Modification{Code: milter.ActChangeHeader, Index: 1, Name: "X-C", Value: v}))
+		d := greeted(t, f)
+		d.mail("a@example.net")
+		d.rcpt("b@example.net")
+		if v := d.message(strings.Repeat("X-B: old\r\n", message.MaxFields), "x\r\n"); (want != "") != v.Decided() || !strings.Contains(v.Reason, want) {
+			t.Error(say(v), v.Reason)
+		}
+		d.done(policy.Verdict{})
 	}
 }
 

@@ -16,7 +16,8 @@ func (c *conn) header(cmd wire.Header) error {
 	if c.s.Tx != nil {
 		field := fieldName(cmd.Name) + ":" + c.dialect().decode(cmd.Value) + "\r\n"
 		switch {
-		case len(c.mail.block)+len(field) <= c.srv.maxHeader():
+		case len(c.mail.block)+len(field) <= c.srv.maxHeader() && c.mail.fields < message.MaxFields:
+			c.mail.fields++
 			c.mail.block = append(c.mail.block, field...)
 		case !c.mail.final.Decided(): // then nobody is asked about it
 			c.mail.trouble = replyHeader

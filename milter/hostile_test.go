@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 	"github.com/moongate/moongate/policy/policytest"
 )
 
@@ -144,6 +146,16 @@ func TestLimits(t *testing.T) {
 	if _, a := m.end(); a != "y 552 5.3.4 Message header is too large" {
 		t.Errorf("end: %q", a)
 	}
+	srv.MaxHeader = 0
+	for _, more := range []int{0, 1} { // than fit
+		m.want("c", wire.Mail{From: "<a@example.net>"})
+		m.want("c", wire.Rcpt{To: "<b@example.org>"})
+		m.message("x\r\n", slices.Repeat([]string{"X:"}, message.MaxFields+more)...)
+		if _, a := m.end(); a != []string{"a", "y 552 5.3.4 Message header is too large"}[more] {
+			t.Errorf("%d fields: %q", message.MaxFields+more, a)
+		}
+	}
+	srv.MaxHeader = 100
 	m.want("c", wire.Mail{From: "<a@example.net>"})
 	m.want("c", wire.Rcpt{To: "<b@example.org>"})
 	m.message("x\r\n", "Subject: x")

@@ -47,7 +47,7 @@ func headerMods(mods []wire.Modification, in, out *message.Header, d dialect) []
 		name   string
 		origin int
 	}
-	kept := make(map[key]message.Field, out.Len())
+	kept := make(map[key]*message.Field, out.Len())
 	last := -1 // the last received field in out
 	for i, f := range out.Fields() {
 		if f.Origin() > 0 {

@@ -18,6 +18,7 @@ type mail struct {
 	data    bool            // asked at data
 	headers bool            // asked at headers
 	block   []byte          // the header, as it was on the wire
+	fields  int             // of it
 	size    int64           // of the body that came, kept or not
 	spool   *message.Spool
 	trouble policy.Reply // the message cannot be judged: too large, no room

@@ -12,16 +12,18 @@ import (
 // on. A filter counts fields as it saw them, an edit counts them as they are
 // now; the view is kept in step and translates.
 type view struct {
-	fields []field // in the order of the header as it goes on
+	fields []field          // in the order of the header as it goes on
+	names  map[string]int32 // the key of each name, in lower case
 }
 
 // A field of a view.
 type field struct {
 	name, body string
-	hidden     bool // in the header as it goes on, not shown: a rule or we put it there
-	gone       bool // not in the header as it goes on (any more)
-	lost       bool // gone, and by a rule: what a filter says of it has no object
-	own        bool // the place of the Received field that an MTA has on top
+	key        int32 // of its name: a filter may ask for thousands of changes among thousands of fields
+	hidden     bool  // in the header as it goes on, not shown: a rule or we put it there
+	gone       bool  // not in the header as it goes on (any more)
+	lost       bool  // gone, and by a rule: what a filter says of it has no object
+	own        bool  // the place of the Received field that an MTA has on top
 }
 
 // viewOf makes the view of a filter. A signing one sees what goes on. A
@@ -45,13 +47,28 @@ func viewOf(tx *policy.Transaction, signs bool) *view {
 }
 
 // newView shows fields as they are.
-func newView(fields []message.Field, more int) *view {
-	v := &view{fields: make([]field, 0, len(fields)+more+1)}
+func newView(fields []*message.Field, more int) *view {
+	v := &view{fields: make([]field, 0, len(fields)+more+1), names: make(map[string]int32)}
 	v.fields = append(v.fields, field{hidden: true, gone: true, own: true})
 	for _, f := range fields {
-		v.fields = append(v.fields, field{name: f.Name(), body: bodyIfField(f.IsField(), f.Body)})
+		name := f.Name()
+		v.fields = append(v.fields, field{name: name, key: v.key(name), body: bodyIfField(f.IsField(), f.Body)})
 	}
 	return v
+}
+
+// key is the key of a name; that of an mbox line, which has none, is 0.
+func (v *view) key(name string) int32 {
+	if name == "" {
+		return 0
+	}
+	name = strings.ToLower(name)
+	k, ok := v.names[name]
+	if !ok {
+		k = int32(len(v.names)) + 1
+		v.names[name] = k
+	}
+	return k
 }
 
 // replay makes an edit of the header again, as it stood in the header that goes
@@ -63,18 +80,29 @@ func (v *view) replay(e *policy.Edit, ours bool) {
 		v.insert(len(v.fields), field{name: e.Name, body: e.Value, hidden: ours})
 	case policy.InsertHeader:
 		v.insert(v.slot(e.Index), field{name: e.Name, body: e.Value, hidden: ours})
-	case policy.ChangeHeader, policy.RemoveHeader:
-		i := v.nth(e.Name, e.Index)
-		if i < 0 {
-			return
+	case policy.ChangeHeader:
+		if i := v.nth(e.Name, e.Index); i >= 0 && !ours {
+			v.fields[i].body = e.Value
 		}
+	case policy.RemoveHeader:
+		v.remove(e.Name, e.Index, max(e.Index, e.Last), ours)
+	}
+}
+
+// remove takes fields of that name away, which are numbered as in the header as
+// it goes on.
+func (v *view) remove(name string, first, last int, ours bool) {
+	n, key := 0, v.key(name)
+	for i := range v.fields {
 		f := &v.fields[i]
-		switch removed := e.Kind == policy.RemoveHeader; {
-		case removed:
+		if f.gone || f.name == "" || f.key != key {
+			continue
+		}
+		if n++; n > last {
+			return
+		} else if n >= first {
 			f.gone = true
 			f.lost, f.hidden = ours, f.hidden || !ours
-		case !ours:
-			f.body = e.Value
 		}
 	}
 }
@@ -106,8 +134,9 @@ func (v *view) top() (slot int) {
 // nth is the place of the k-th field of that name in the header as it goes on,
 // -1 if there is none.
 func (v *view) nth(name string, k int) int {
-	for i, f := range v.fields {
-		if !f.gone && f.name != "" && strings.EqualFold(f.name, name) {
+	key := v.key(name)
+	for i := range v.fields {
+		if f := &v.fields[i]; !f.gone && f.name != "" && f.key == key {
 			if k--; k == 0 {
 				return i
 			}
@@ -118,7 +147,7 @@ func (v *view) nth(name string, k int) int {
 
 // shows reports whether the view is one of these fields. If it were not, edits
 // would go to the wrong ones.
-func (v *view) shows(fields []message.Field) bool {
+func (v *view) shows(fields []*message.Field) bool {
 	n := 0
 	for _, f := range v.fields {
 		if f.gone {
@@ -143,29 +172,40 @@ func bodyIfField(is bool, body func() string) string {
 // find returns the place in the view of the k-th field of that name among
 // those shown, notThere if there is none, lost if a rule took it away. A field that the filter itself has removed
 // keeps its number; where that is all a number leads to, the k-th of those
-// left is meant, as with an MTA that counts so.
-func (v *view) find(name string, k int) int {
-	seen, left := 0, 0
-	second := notThere
-	for i, f := range v.fields {
-		if f.hidden || f.name == "" || !strings.EqualFold(f.name, name) {
+// left is meant, as with an MTA that counts so. now is its number among those of
+// its name in the header as it goes on.
+func (v *view) find(name string, k int) (at, now int) {
+	seen, left, there, key := 0, 0, 0, v.key(name)
+	second, secondNow := notThere, 0
+	for i := range v.fields {
+		f := &v.fields[i]
+		if f.key != key || f.name == "" {
+			continue
+		}
+		if !f.gone {
+			there++
+		}
+		if f.hidden {
 			continue
 		}
 		if seen++; seen == k && f.lost {
-			return lost
+			return lost, 0
 		} else if seen == k && !f.gone {
-			return i
+			return i, there
 		}
 		if !f.gone {
 			if left++; left == k {
-				second = i
+				second, secondNow = i, there
 			}
+		}
+		if seen >= k && left >= k {
+			break
 		}
 	}
 	if seen >= k {
-		return second
+		return second, secondNow
 	}
-	return notThere
+	return notThere, 0
 }
 
 // What find returns besides a place.
@@ -173,18 +213,6 @@ const (
 	notThere = -1
 	lost     = -2
 )
-
-// occurrence is the number of field i among those of its name in the header as
-// it goes on.
-func (v *view) occurrence(i int) int {
-	n := 0
-	for _, f := range v.fields[:i+1] {
-		if !f.gone && strings.EqualFold(f.name, v.fields[i].name) {
-			n++
-		}
-	}
-	return n
-}
 
 // place is where an insertion at index n stands: in the header as it goes on,
 // and in the view. A filter counts the fields it was shown and that are still
@@ -203,7 +231,8 @@ func (v *view) place(n int) (index, slot int) {
 }
 
 func (v *view) insert(slot int, f field) {
+	f.key = v.key(f.name)
 	v.fields = slices.Insert(v.fields, slot, f)
 }
 
-func (v *view) clone() *view { return &view{fields: slices.Clone(v.fields)} }
+func (v *view) clone() *view { return &view{fields: slices.Clone(v.fields), names: v.names} }

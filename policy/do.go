@@ -103,8 +103,8 @@ func (tx *Transaction) applyHeader(e *Edit) error {
 			return fmt.Errorf("there is no %s field number %d", e.Name, e.Index)
 		}
 	case RemoveHeader:
-		if !h.Remove(e.Name, e.Index) {
-			return fmt.Errorf("there is no %s field number %d", e.Name, e.Index)
+		if last := max(e.Index, e.Last); !h.Remove(e.Name, e.Index, last) {
+			return fmt.Errorf("there is no %s field number %d", e.Name, last)
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ const (
 	AddHeader    EditKind = iota // append a field behind the last
 	InsertHeader                 // put a field at Index (0 = on top)
 	ChangeHeader                 // replace the Index-th field of that name (1 = first)
-	RemoveHeader                 // remove the Index-th field of that name
+	RemoveHeader                 // remove the Index-th field of that name, or from the Index-th to the Last
 	SetSender                    // replace the reverse-path
 	AddRcpt                      // one recipient more
 	RemoveRcpt                   // one recipient less
@@ -48,6 +48,7 @@ type Edit struct {
 	Name  string // header edits: the field name
 	Value string // header edits: the field body as it stands behind the colon, leading blank and folds (CRLF) included
 	Index int    // InsertHeader: position, 0 is the top; ChangeHeader, RemoveHeader: 1-based occurrence of Name in Out
+	Last  int    // RemoveHeader: the last of several occurrences in a row, from Index on; below Index it is that one alone
 
 	Rcpt     *Recipient // RemoveRcpt, ReplaceRcpt: whom
 	From     Path       // SetSender, RemoveRcpt, ReplaceRcpt: the address before; filled in by Do
@@ -74,6 +75,9 @@ func (e Edit) String() string {
 		what = e.Name
 	case InsertHeader, ChangeHeader, RemoveHeader:
 		what = fmt.Sprintf("%s[%d]", e.Name, e.Index)
+		if e.Kind == RemoveHeader && e.Last > e.Index {
+			what = fmt.Sprintf("%s[%d-%d]", e.Name, e.Index, e.Last)
+		}
 	case AddRcpt:
 		what = e.Path.Raw
 	case RemoveRcpt:

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 )
 
 const envelope = "HELO c\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
@@ -96,6 +97,43 @@ func dieAfter(t *testing.T, cut int, whole bool, rules []*policy.Rule) {
 	srv.Close()
 	srv.Hop.Close()
 	u.close()
+}
+
+// TestManyFields: a header of more fields than may be is refused like one that
+// is too large, before its end is here, and costs no memory for them.
+func TestManyFields(t *testing.T) {
+	for name, rules := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newRecordingUpstream(t, -1)
+			srv := door(t, u, rules...)
+			for header, want := range map[string]string{
+				strings.Repeat("a:\r\n", message.MaxFields):                    "250",
+				strings.Repeat("a:\r\n b\r\n", message.MaxFields):              "250",
+				strings.Repeat("a:\r\n", message.MaxFields+1):                  "552",
+				strings.Repeat("From a b\r\n", message.MaxFields/2) + "a:\r\n": "250",
+				strings.Repeat("From a b\r\n", message.MaxFields) + "a:\r\n":   "552",
+				strings.Repeat("a:\r\n", 250_000):                              "552",
+			} {
+				c, done := begin(t, srv)
+				go io.WriteString(c, envelope+header+"\r\nx\r\n.\r\nQUIT\r\n")
+				c.SetReadDeadline(time.Now().Add(patience))
+				answers, err := io.ReadAll(c)
+				if err != nil || finalCode(string(answers)) != want {
+					t.Errorf("%.12q in %d octets: %v: %q", header, len(header), err, answers)
+				}
+				if want == "552" && !strings.Contains(string(answers), replyBigHeader.String()) {
+					t.Errorf("%q", answers)
+				}
+				c.Close()
+				within(t, done, "session")
+			}
+			messages, _, _, _ := u.got()
+			if len(messages) != 3 {
+				t.Errorf("%d messages are delivered", len(messages))
+			}
+		})
+	}
 }
 
 // TestClientLeavesAfterEveryByte: what is not whole is not delivered; what is

@@ -38,7 +38,7 @@ type intake struct {
 
 	head   []byte // until the header was judged
 	line   int    // where its unfinished line begins
-	fields bool   // a line of the header was seen
+	fields int    // how many there are so far, mbox lines included
 	past   bool   // mbox lines are possible no more
 
 	way    way
@@ -100,7 +100,7 @@ func (in *intake) take(b []byte) error {
 	}
 	b, ends := in.header(b)
 	switch {
-	case len(in.head) > in.s.set.Limits.Header:
+	case len(in.head) > in.s.set.Limits.Header || in.fields > message.MaxFields:
 		in.refuse(replyBigHeader)
 	case ends:
 		in.judge(b)
@@ -136,7 +136,7 @@ func (in *intake) header(b []byte) (body []byte, ends bool) {
 			in.head = append(in.head, line...)
 			line = in.head[in.line:]
 		}
-		if !message.IsHeaderLine(line, !in.fields, !in.past) {
+		if !message.IsHeaderLine(line, in.fields == 0, !in.past) {
 			if len(in.head) > in.line {
 				b = append(bytes.Clone(line), b[i:]...)
 				in.head = in.head[:in.line]
@@ -144,7 +144,9 @@ func (in *intake) header(b []byte) (body []byte, ends bool) {
 			return b, true
 		}
 		in.past = in.past || !bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From "))
-		in.fields = true
+		if line[0] != ' ' && line[0] != '\t' {
+			in.fields++
+		}
 		if len(in.head) == in.line {
 			in.head = append(in.head, line...)
 		}

@@ -3,9 +3,11 @@ package message
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,7 +78,7 @@ func TestFieldValue(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	in, _ := ParseHeader([]byte("A: 1\r\nB: 1\r\nA: 2\r\n"))
 	h := in.Clone()
-	h.Remove("a", 1)
+	h.Remove("a", 1, 1)
 	h.Add("A", " 3")
 	h.Change("B", 1, " 9")
 	var got []int
@@ -105,6 +107,81 @@ func TestInsertBehindMbox(t *testing.T) {
 	h, _ := ParseHeader([]byte("From a\r\n"))
 	if h.Insert(0, "New", " n"); string(h.Append(nil)) != "From a\r\nNew: n\r\n" || h.Mbox() != 1 {
 		t.Errorf("%q", h.Append(nil))
+	}
+}
+
+// A long header has an index; with it and without it changes do the same.
+func TestChanges(t *testing.T) {
+	names := []string{"A", "b", "B", "X-Long", "x-long", "C"}
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var block strings.Builder
+		if rnd.IntN(4) == 0 {
+			block.WriteString("From a\r\n")
+		}
+		for i := range rnd.IntN(3 * long) {
+			fmt.Fprintf(&block, "%s: %d\r\n", names[rnd.IntN(len(names))], i)
+		}
+		in, _ := ParseHeader([]byte(block.String()))
+		h := in.Clone()
+		var want []string // the fields
+		for _, f := range h.Fields() {
+			want = append(want, string(f.Raw()))
+		}
+		nth := func(name string, n int) int {
+			for i, f := range want {
+				if got, _, ok := strings.Cut(f, ":"); ok && strings.EqualFold(got, name) {
+					if n--; n == 0 {
+						return i
+					}
+				}
+			}
+			return -1
+		}
+		for step := range 100 {
+			name, n, value := names[rnd.IntN(len(names))], 1+rnd.IntN(30), fmt.Sprintf(" %d", step)
+			field := name + ":" + value + "\r\n"
+			switch rnd.IntN(5) {
+			case 0:
+				h.Add(name, value)
+				want = append(want, field)
+			case 1:
+				h.Insert(n, name, value)
+				want = slices.Insert(want, max(h.Mbox(), min(n, len(want))), field)
+			case 2:
+				i := nth(name, n)
+				if h.Change(name, n, value) != (i >= 0) {
+					t.Fatalf("seed %d: change %s[%d]", seed, name, n)
+				}
+				if i >= 0 {
+					old, _, _ := strings.Cut(want[i], ":")
+					want[i] = old + ":" + value + "\r\n"
+				}
+			default:
+				last := n + rnd.IntN(20)*rnd.IntN(2)
+				there := nth(name, last) >= 0
+				if h.Remove(name, n, last) != there {
+					t.Fatalf("seed %d: remove %s[%d-%d]", seed, name, n, last)
+				}
+				for range last - n + 1 {
+					if there {
+						i := nth(name, n)
+						want = slices.Delete(want, i, i+1)
+					}
+				}
+			}
+			if got := string(h.Append(nil)); got != strings.Join(want, "") {
+				t.Fatalf("seed %d, step %d:\n%s\nwant\n%s", seed, step, got, strings.Join(want, ""))
+			}
+		}
+		if string(in.Append(nil)) != block.String() {
+			t.Fatalf("seed %d: the clone changed its original", seed)
+		}
+		for i, f := range h.Fields() {
+			if f.IsField() && nth(f.Name(), h.Number(f)) != i {
+				t.Fatalf("seed %d: field %d is number %d of %s", seed, i, h.Number(f), f.Name())
+			}
+		}
 	}
 }
 
@@ -192,5 +269,45 @@ func TestSpool(t *testing.T) {
 	}
 	if _, err := s.Write(make([]byte, 10)); err != nil {
 		t.Error(err)
+	}
+}
+
+// headerOf is a header of n fields.
+func headerOf(n int, name func(int) string) *Header {
+	var b []byte
+	for i := range n {
+		b = fmt.Appendf(b, "%s: some value %d\r\n", name(i), i)
+	}
+	h, _ := ParseHeader(b)
+	return h
+}
+
+var ordinary = []string{"Received", "DKIM-Signature", "From", "To", "Subject", "Date", "Message-ID", "X-Mailer", "List-Unsubscribe", "MIME-Version"}
+
+func BenchmarkParse(b *testing.B) {
+	block := headerOf(30, func(i int) string { return ordinary[i%len(ordinary)] }).Append(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		ParseHeader(block)
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	h := headerOf(30, func(i int) string { return ordinary[i%len(ordinary)] })
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Get("message-id", 2)
+	}
+}
+
+func BenchmarkEdit(b *testing.B) {
+	block := headerOf(30, func(i int) string { return ordinary[i%len(ordinary)] }).Append(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		h, _ := ParseHeader(block)
+		h = h.Clone()
+		h.Insert(0, "Received", " us")
+		h.Change("Subject", 1, " x")
+		h.Add("X-Spam", " no")
 	}
 }

@@ -163,7 +163,7 @@ func (x *state) removeHeader(L *glua.LState, self any) int {
 // can still be read.
 type field struct {
 	x *state
-	message.Field
+	*message.Field
 }
 
 func (f *field) in() *state { return f.x.alive() }
@@ -194,7 +194,7 @@ func (f *field) edit(L *glua.LState, what string, e policy.Edit) {
 }
 
 func fieldMember(get func(message.Field) string) func(*state, any) glua.LValue {
-	return func(x *state, self any) glua.LValue { return x.text(x.L, get(self.(*field).Field)) }
+	return func(x *state, self any) glua.LValue { return x.text(x.L, get(*self.(*field).Field)) }
 }
 
 var headerClass = (&class{name: "header", typ: "Header", doc: "One header field, from msg:headers().",
@@ -224,7 +224,7 @@ func (x *state) headers(L *glua.LState, self any) int {
 	if L.Get(2) != glua.LNil {
 		name = checkString(L, 2, "headers")
 	}
-	var found []message.Field
+	var found []*message.Field
 	for _, f := range h.Fields() {
 		if f.IsField() && (name == "" || f.Is(name)) {
 			found = append(found, f)
