@@ -148,6 +148,32 @@ func TestVerifyingView(t *testing.T) {
 	}
 }
 
+// Fields that a rule took away in a row are shown to a verifying filter, and what
+// it says of them has no object; the number that it gives the next one finds it.
+func TestVerifyingViewOfRow(t *testing.T) {
+	var seen string
+	addr := asFilter(t, policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		seen = string(s.Tx.Header().Append(nil))
+		for i := range 3 {
+			if err := s.Tx.Do(policy.Edit{Kind: policy.ChangeHeader, Name: "X-A", Index: i + 1, Value: " filter"}); err != nil {
+				return policy.Verdict{}, err
+			}
+		}
+		return policy.Verdict{}, nil
+	}))
+	early := policytest.Rule(policy.Headers, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.RemoveHeader, Name: "X-A", Index: 1, Last: 2})
+	})
+	d := doorOf(t, t.Context(), []policy.Filter{&Filter{Address: addr}}, early)
+	defer d.close()
+	if v := converse(d); v.Decided() || seen != aHeader {
+		t.Errorf("%s, it saw\n%s", say(v), seen)
+	}
+	if got, want := d.out(), "From: a@example.net\r\nSubject: S\r\nX-A: filter\r\n"; got != want {
+		t.Errorf("(-want +got):\n%s", cmp.Diff(want, got))
+	}
+}
+
 // The second verifying filter sees what the first made of the message as it was
 // received, and nothing of what rules did; what it changes is found in the header
 // as it goes on.

@@ -262,8 +262,8 @@ func (r rcptObject) MarshalLogObject(e zapcore.ObjectEncoder) error {
 type editList []Edit
 
 func (l editList) MarshalLogArray(e zapcore.ArrayEncoder) error {
-	for i := range l {
-		e.AppendString(clip(l[i].String(), 512))
+	for _, s := range EditLines(l) {
+		e.AppendString(s)
 	}
 	return nil
 }

@@ -96,3 +96,32 @@ func (e Edit) String() string {
 	}
 	return s
 }
+
+// maxHeaderEdits is how many edits of the header are told one by one: a
+// stranger's message may give a rule thousands of fields to change.
+const maxHeaderEdits = 100
+
+// EditLines tells edits as the audit line does: all of the envelope and the
+// body, and of the header as many as an operator reads; the others are counted
+// by kind.
+func EditLines(edits []Edit) []string {
+	lines := make([]string, 0, min(len(edits), maxHeaderEdits+10))
+	header := 0
+	var more [numEdits]int
+	for i := range edits {
+		e := &edits[i]
+		if e.Kind.IsHeader() {
+			if header++; header > maxHeaderEdits {
+				more[e.Kind]++
+				continue
+			}
+		}
+		lines = append(lines, clip(e.String(), 512))
+	}
+	for k, n := range more {
+		if n > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %d more", EditKind(k), n))
+		}
+	}
+	return lines
+}

@@ -107,17 +107,20 @@ func (m *Meter) Used() (instructions, bytes int64) {
 // Left says how many instructions may still be used; a builtin that loops takes it as its bound.
 func (m *Meter) Left() int64 { return max(m.left, 0) }
 
-// Charge takes n instructions for work done outside the VM. A spent budget ends the script at its next instruction; a builtin
-// that loops calls Work instead.
+// Charge takes n instructions for work that is done at once, outside the VM. A spent budget ends the script at its next
+// instruction; a builtin that loops calls Work instead.
 func (m *Meter) Charge(n int64) { m.left -= n }
 
-// Work is Charge, but raises at once when the budget is spent.
+// Work is Charge, but raises at once when the budget is spent, the time is over or the caller is gone: a builtin whose
+// loop a stranger's text drives calls it all along, as the VM looks at none of these before the builtin returns.
 func (m *Meter) Work(L *glua.LState, n int64) {
 	m.left -= n
 	if m.left <= 0 {
 		m.halt(stopInstructions)
-		L.RaiseError("%s", m.stop.text)
+	} else if m.left > m.next || m.slow() == nil {
+		return
 	}
+	L.RaiseError("%s", m.stop.text)
 }
 
 // Alloc takes n octets, and the instructions that filling them is worth. It is called before the memory is

@@ -135,3 +135,39 @@ func TestHostWaits(t *testing.T) {
 		t.Errorf("used %d instructions and %d octets", n, b)
 	}
 }
+
+// TestWorkIsInterrupted lets a builtin work for ever: what ends a script ends it, too.
+func TestWorkIsInterrupted(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, c := range []struct {
+		name     string
+		deadline time.Time
+		ctx      context.Context
+		kind     Kind
+	}{
+		{"instructions", time.Time{}, nil, Instructions},
+		{"deadline", time.Now().Add(-time.Second), nil, Deadline},
+		{"cancelled", time.Time{}, gone, Cancelled},
+	} {
+		s := NewState()
+		steps := int64(0)
+		s.L.SetGlobal("host", s.L.NewFunction(func(L *glua.LState) int {
+			for ; ; steps++ {
+				if steps == 1000 {
+					cancel()
+				}
+				MeterOf(L).Work(L, 1)
+			}
+		}))
+		chunk, _ := Compile("t.lua", []byte("pcall(host) return 1"), &Names{Known: map[string][]string{"host": nil}})
+		var le *Error
+		if err := s.Run(chunk, Budget{Instructions: 100_000}, c.deadline, c.ctx); !errors.As(err, &le) || le.Kind != c.kind {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if c.kind != Instructions && steps > 1000+2*slowEvery {
+			t.Errorf("%s: ended after %d steps", c.name, steps)
+		}
+		s.Close()
+	}
+}

@@ -65,7 +65,7 @@ func (m *msgVars) bodyReader(L *glua.LState) (io.Reader, int64) {
 // eightBit reports whether the body has octets that are no ASCII.
 func (m *msgVars) eightBit(L *glua.LState) bool {
 	r, size := m.bodyReader(L)
-	m.x.Meter.Charge(size >> 6)
+	m.x.Meter.Work(L, size>>6)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)

@@ -2,6 +2,7 @@ package script
 
 import (
 	"mime"
+	"slices"
 	"strings"
 
 	glua "github.com/yuin/gopher-lua"
@@ -20,7 +21,9 @@ var headerMembers = []*member{
 	{name: "header", from: policy.Headers, params: []param{nameParam}, returns: []param{{"value", "string?", "The first field of that name, unfolded; nil if there is none."}},
 		doc: "Reads a header field.",
 		do: func(x *state, L *glua.LState, self any) int {
-			f, ok := x.header(L, "header").Get(checkString(L, 2, "header"), 1)
+			h := x.header(L, "header")
+			x.walk(L, h)
+			f, ok := h.Get(checkString(L, 2, "header"), 1)
 			if !ok {
 				L.Push(glua.LNil)
 				return 1
@@ -57,13 +60,14 @@ var headerMembers = []*member{
 			name := checkString(L, 2, "set_header")
 			value := x.value(L, "set_header", name, 3)
 			h := x.header(L, "set_header")
+			x.walk(L, h)
 			n := h.Count(name)
 			if n == 0 {
 				x.do(L, "set_header", policy.Edit{Kind: policy.AddHeader, Name: name, Value: value})
 				return 0
 			}
-			for i := n; i > 1; i-- {
-				x.do(L, "set_header", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: i})
+			if n > 1 {
+				x.do(L, "set_header", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: 2, Last: n})
 			}
 			x.do(L, "set_header", policy.Edit{Kind: policy.ChangeHeader, Name: name, Index: 1, Value: value})
 			return 0
@@ -82,12 +86,13 @@ var headerMembers = []*member{
 			if !ok {
 				return glua.LNil
 			}
+			x.Meter.Work(x.L, int64(len(f.Raw()))>>3)
 			return x.text(x.L, decode(f.Value()))
 		})},
 	{name: "header_from", typ: "string?", doc: "The one address of the one From field, canonical; nil if there is none or more than one.",
-		get: msg(func(x *state, m *msgVars) glua.LValue { return textOrNil(headerFrom(m.tx.Header()).Address) })},
+		get: msg(func(x *state, m *msgVars) glua.LValue { return textOrNil(x.headerFrom(m).Address) })},
 	{name: "header_from_domain", typ: "string?", doc: "Its domain.",
-		get: msg(func(x *state, m *msgVars) glua.LValue { return textOrNil(headerFrom(m.tx.Header()).Domain) })},
+		get: msg(func(x *state, m *msgVars) glua.LValue { return textOrNil(x.headerFrom(m).Domain) })},
 	{name: "header_from_count", typ: "integer?", doc: "How many From fields there are; nil before the header is here.",
 		get: msg(func(x *state, m *msgVars) glua.LValue {
 			if m.tx.Header() == nil {
@@ -123,44 +128,91 @@ func (x *state) value(L *glua.LState, what, name string, n int) string {
 	return s
 }
 
+// walk pays for a look at each field of the header, which is as long as a
+// stranger wants. A step takes a nanosecond or two, an instruction some fifty.
+func (x *state) walk(L *glua.LState, h *message.Header) { x.Meter.Work(L, int64(h.Len())>>5) }
+
+// headerFrom reads the From field, and pays for it.
+func (x *state) headerFrom(m *msgVars) policy.Path {
+	h := m.tx.Header()
+	if h != nil {
+		x.walk(x.L, h)
+		if f, ok := h.Get("From", 1); ok {
+			x.Meter.Work(x.L, int64(len(f.Raw()))>>3)
+		}
+	}
+	return headerFrom(h)
+}
+
 func (x *state) removeHeader(L *glua.LState, self any) int {
 	name := checkString(L, 2, "remove_header")
 	h := x.header(L, "remove_header")
-	n := h.Count(name)
-	var which []int
+	x.walk(L, h)
+	first, last := 1, h.Count(name)
 	switch v := L.Get(3).(type) {
 	case *glua.LNilType:
-		for i := 1; i <= n; i++ {
-			which = append(which, i)
-		}
 	case glua.LNumber:
-		if i := int(v); i >= 1 && i <= n && glua.LNumber(i) == v {
-			which = []int{i}
+		if i := int(v); i >= 1 && i <= last && glua.LNumber(i) == v {
+			first, last = i, i
+		} else {
+			last = 0
 		}
 	case *glua.LFunction:
-		for i := 1; i <= n; i++ {
-			f, _ := h.Get(name, i)
-			L.Push(v)
-			L.Push(x.text(L, f.Value()))
-			L.Call(1, 1)
-			if glua.LVAsBool(L.Get(-1)) {
-				which = append(which, i)
-			}
-			L.Pop(1)
-		}
+		L.Push(glua.LNumber(x.removeThose(L, name, v)))
+		return 1
 	default:
 		L.RaiseError("remove_header: argument 2 is a number or a function, and here it is %s", typeName(v))
 	}
-	for i := len(which) - 1; i >= 0; i-- { // from the last, so that the others keep their numbers
-		x.do(L, "remove_header", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: which[i]})
+	if last > 0 {
+		x.do(L, "remove_header", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: first, Last: last})
 	}
-	L.Push(glua.LNumber(len(which)))
+	L.Push(glua.LNumber(max(0, last-first+1)))
 	return 1
 }
 
-// field is one header field in the hand of a script. It is found again by the
-// octets it is made of, so edits of others do not move it. One that was removed
-// can still be read.
+// removeThose removes the fields for which a function says true. It may change
+// the header itself meanwhile.
+func (x *state) removeThose(L *glua.LState, name string, says *glua.LFunction) (n int) {
+	var all []*message.Field
+	for _, f := range x.header(L, "remove_header").All(name) {
+		all = append(all, f)
+	}
+	x.Meter.Alloc(L, int64(len(all))*16)
+	doomed := make(map[*message.Field]bool)
+	for _, f := range all {
+		L.Push(says)
+		L.Push(x.text(L, f.Value()))
+		L.Call(1, 1)
+		if glua.LVAsBool(L.Get(-1)) {
+			x.Meter.Alloc(L, 32)
+			doomed[f] = true
+		}
+		L.Pop(1)
+	}
+	// Those in a row go at once, from the last, so that the others keep their
+	// numbers.
+	var rows [][2]int
+	h, at := x.header(L, "remove_header"), 0
+	x.walk(L, h)
+	for _, f := range h.All(name) {
+		at++
+		if !doomed[f] {
+			continue
+		}
+		if n++; len(rows) > 0 && rows[len(rows)-1][1] == at-1 {
+			rows[len(rows)-1][1] = at
+		} else {
+			rows = append(rows, [2]int{at, at})
+		}
+	}
+	for _, r := range slices.Backward(rows) {
+		x.do(L, "remove_header", policy.Edit{Kind: policy.RemoveHeader, Name: name, Index: r[0], Last: r[1]})
+	}
+	return n
+}
+
+// field is one header field in the hand of a script. Edits of others do not
+// move it. One that was removed can still be read.
 type field struct {
 	x *state
 	*message.Field
@@ -169,24 +221,15 @@ type field struct {
 func (f *field) in() *state { return f.x.alive() }
 
 // place is the field's number among those of its name, 0 if it is gone.
-func (f *field) place() int {
-	mine := f.Raw()
-	n := 0
-	for _, g := range f.x.msg.tx.Header().Fields() {
-		if !g.IsField() || !g.Is(f.Name()) {
-			continue
-		}
-		n++
-		if &g.Raw()[0] == &mine[0] {
-			return n
-		}
-	}
-	return 0
+func (f *field) place(L *glua.LState) int {
+	h := f.x.msg.tx.Header()
+	f.x.walk(L, h)
+	return h.Number(f.Field)
 }
 
 // edit does something to the field, which must still be there.
 func (f *field) edit(L *glua.LState, what string, e policy.Edit) {
-	e.Name, e.Index = f.Name(), f.place()
+	e.Name, e.Index = f.Name(), f.place(L)
 	if e.Index == 0 {
 		L.RaiseError("%s: this header field was removed or changed", what)
 	}
@@ -209,7 +252,7 @@ var headerClass = (&class{name: "header", typ: "Header", doc: "One header field,
 		}},
 		{name: "set", params: []param{valueParam}, doc: "Changes its value.", do: func(x *state, L *glua.LState, self any) int {
 			f := self.(*field)
-			n := f.place()
+			n := f.place(L)
 			f.edit(L, "set", policy.Edit{Kind: policy.ChangeHeader, Value: x.value(L, "set", f.Name(), 2)})
 			if g, ok := x.msg.tx.Header().Get(f.Name(), n); ok {
 				f.Field = g
@@ -224,13 +267,15 @@ func (x *state) headers(L *glua.LState, self any) int {
 	if L.Get(2) != glua.LNil {
 		name = checkString(L, 2, "headers")
 	}
-	var found []*message.Field
+	x.walk(L, h)
+	x.Meter.Alloc(L, int64(h.Len())*8+128)
+	found := make([]*message.Field, 0, h.Len())
 	for _, f := range h.Fields() {
 		if f.IsField() && (name == "" || f.Is(name)) {
 			found = append(found, f)
 		}
 	}
-	x.Meter.Alloc(L, int64(len(found))*64+128)
+	edits := len(x.msg.tx.Edits)
 	L.Push(L.NewFunction(func(L *glua.LState) int {
 		if x.s == nil {
 			L.RaiseError("msg:headers is used outside of its hook")
@@ -238,7 +283,7 @@ func (x *state) headers(L *glua.LState, self any) int {
 		for len(found) > 0 {
 			f := &field{x: x, Field: found[0]}
 			found = found[1:]
-			if f.place() == 0 {
+			if len(x.msg.tx.Edits) != edits && f.place(L) == 0 {
 				continue // removed meanwhile
 			}
 			x.Meter.Alloc(L, 96)
@@ -255,13 +300,26 @@ func (x *state) headers(L *glua.LState, self any) int {
 // as it is.
 var decoder mime.WordDecoder
 
+// maxDecode is how much of a text is decoded, more than any that is read by
+// somebody: for a word that does not end the decoder looks at all that follows,
+// and a stranger may send a hundred thousand of these.
+const maxDecode = 16 << 10
+
 func decode(s string) string {
 	if !strings.Contains(s, "=?") {
 		return s
 	}
+	rest := ""
+	if len(s) > maxDecode {
+		i := strings.LastIndexByte(s[:maxDecode], ' ') + 1
+		if i == 0 {
+			i = maxDecode
+		}
+		s, rest = s[:i], s[i:]
+	}
 	d, err := decoder.DecodeHeader(s)
 	if err != nil {
-		return s
+		return s + rest
 	}
-	return d
+	return d + rest
 }

@@ -40,7 +40,7 @@ var hashLibrary = &library{name: "hash", doc: "Checksums, in hexadecimal.", func
 	hashFunction("md5", md5.New, "MD5, for what asks for it; not for secrets."),
 	{name: "hmac", params: []param{{"key", "string", ""}, {"text", "string", ""}}, returns: []param{{"hex", "string", ""}}, doc: "HMAC-SHA-256.",
 		do: func(x *state, L *glua.LState) int {
-			h := hmac.New(sha256.New, []byte(checkString(L, 1, "hash.hmac")))
+			h := hmac.New(sha256.New, []byte(x.paid(L, 1, "hash.hmac")))
 			h.Write([]byte(x.paid(L, 2, "hash.hmac")))
 			L.Push(glua.LString(hex.EncodeToString(h.Sum(nil))))
 			return 1

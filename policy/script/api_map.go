@@ -40,7 +40,7 @@ var mapClass = (&class{name: "map", typ: "Map", doc: "A table of keys and values
 				if _, ok := t.(textEntries); !ok {
 					cost += int64(t.len()) * int64(10+len(key)/4)
 				}
-				x.Meter.Charge(cost)
+				x.Meter.Work(L, cost)
 				v, ok := t.get(key)
 				if !ok {
 					L.Push(glua.LNil)

@@ -210,6 +210,9 @@ func (x *state) path(L *glua.LState, what, address string) policy.Path {
 // do records an edit; what cannot be done is raised.
 func (x *state) do(L *glua.LState, what string, e policy.Edit) {
 	x.Meter.Alloc(L, int64(len(e.Name)+len(e.Value))+256)
+	if h := x.msg.tx.Header(); h != nil && e.Kind.IsHeader() {
+		x.walk(L, h)
+	}
 	if err := x.msg.tx.Do(e); err != nil {
 		L.RaiseError("%s: %s", what, err.Error())
 	}

@@ -63,18 +63,20 @@ func encode(name, value string) string {
 		charset = "unknown-8bit" // RFC 1428 3
 	}
 	words := strings.Split(value, " ")
-	for i := 0; i < len(words); i++ {
+	n := 0
+	for i := 0; i < len(words); n++ {
+		j := i + 1
 		if ascii(words[i]) {
-			continue
+			words[n] = words[i]
+		} else {
+			for j < len(words) && !ascii(words[j]) { // the blank between two encoded words does not count, so a run is one
+				j++
+			}
+			words[n] = mime.QEncoding.Encode(charset, strings.Join(words[i:j], " "))
 		}
-		j := i + 1 // the blank between two encoded words does not count, so a run is one
-		for j < len(words) && !ascii(words[j]) {
-			j++
-		}
-		words[i] = mime.QEncoding.Encode(charset, strings.Join(words[i:j], " "))
-		words = append(words[:i+1], words[j:]...)
+		i = j
 	}
-	return strings.Join(words, " ")
+	return strings.Join(words[:n], " ")
 }
 
 const softLine = 78

@@ -99,6 +99,7 @@ func (x *state) jsonValue(L *glua.LState, d *json.Decoder, depth int) (glua.LVal
 }
 
 func (x *state) encodeJSON(L *glua.LState, b *bytes.Buffer, v glua.LValue, depth int) error {
+	x.Meter.Work(L, 20)
 	before := b.Len()
 	defer func() { x.Meter.Alloc(L, int64(max(0, b.Len()-before))) }()
 	switch v := v.(type) {

@@ -109,10 +109,19 @@ type domainEntries map[string]struct{}
 
 func (s domainEntries) len() int { return len(s) }
 
-// has looks for the domain and each one above it.
+// has looks for the domain and each one above it. No domain has more than 255
+// octets: what a stranger's text has before these can be left out, and each
+// step reads all that is left.
 func (s domainEntries) has(word string) bool {
-	d := foldKey(word[strings.LastIndexByte(word, '@')+1:])
-	d = strings.TrimSuffix(d, ".")
+	d := strings.TrimSuffix(word[strings.LastIndexByte(word, '@')+1:], ".")
+	if i := len(d) - 256; i >= 0 {
+		dot := strings.IndexByte(d[i:], '.')
+		if dot < 0 {
+			return false
+		}
+		d = d[i+dot+1:]
+	}
+	d = foldKey(d)
 	for d != "" {
 		if _, ok := s[d]; ok {
 			return true

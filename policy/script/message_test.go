@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 	"github.com/moongate/moongate/policy/policytest"
 )
 
@@ -91,7 +92,7 @@ func TestHeaderEdits(t *testing.T) {
 		{`msg:set_header("Received", "one")`, "Received: one\nFrom:", "remove_header Received[2] by 10-test.lua:1; change_header Received[1] by 10-test.lua:1"},
 		{`msg:insert_header("X-Top", "v")`, "X-Top: v\nReceived: from a", "insert_header X-Top[0] by 10-test.lua:1"},
 		{`msg:insert_header("X-Two", "v", 1)`, "by b\nX-Two: v\nReceived: from c", "insert_header X-Two[1] by 10-test.lua:1"},
-		{`if msg:remove_header("received") ~= 2 then error("count") end`, "From: \"Bob", "remove_header received[2] by 10-test.lua:1; remove_header received[1] by 10-test.lua:1"},
+		{`if msg:remove_header("received") ~= 2 then error("count") end`, "From: \"Bob", "remove_header received[1-2] by 10-test.lua:1"},
 		{`msg:remove_header("Received", 1)`, "Received: from c", "remove_header Received[1] by 10-test.lua:1"},
 		{`msg:remove_header("Received", 3)`, "Received: from a", ""},
 		{`msg:remove_header("Received", function(v) return inside:found_in(v) end)`, "Received: from c", "remove_header Received[1] by 10-test.lua:1"},
@@ -200,6 +201,90 @@ func TestSMTPUTF8(t *testing.T) {
 	c.is(c.message(mailText), "continue")
 	if !strings.Contains(c.out(), "X: Grün\n") || c.Tx.Out.From.Address != "jü@x.example" {
 		t.Errorf("%s\n%+v", c.out(), c.Tx.Out.From)
+	}
+}
+
+// A stranger's message has as many fields as may come in: what a rule does with
+// one name is few edits, and each look at a field is paid for.
+func TestManyFields(t *testing.T) {
+	text := "From: a@b.example\n" + strings.Repeat("X-Spam:\nx-other: b\n", message.MaxFields/2-1) + "\nbody\n"
+	const spent = "script used up its instruction budget"
+	for _, tt := range []struct {
+		lua   string
+		left  int // fields
+		edits string
+		why   string
+	}{
+		{lua: `if msg:remove_header("x-spam") ~= 4999 then error("count") end`, left: 5000, edits: "remove_header x-spam[1-4999] by 10-test.lua:1"},
+		{lua: `msg:set_header("X-Spam", "no")`, left: 5001,
+			edits: "remove_header X-Spam[2-4999] by 10-test.lua:1; change_header X-Spam[1] by 10-test.lua:1"},
+		{lua: `msg:remove_header("x-spam", function() return true end)`, left: 5000, edits: "remove_header x-spam[1-4999] by 10-test.lua:1"},
+		{lua: `local n = 0 msg:remove_header("x-spam", function() n = n + 1 msg:remove_header("x-spam", 1) return n > 4990 end)`, why: spent},
+		{lua: `local n = 0 for h in msg:headers() do if h.value == "b" then n = n + 1 end end if n ~= 4999 then error(n) end`, left: 9999},
+		{lua: `for h in msg:headers() do h:remove() end`, why: spent},
+		{lua: `while msg:remove_header("x-spam", 1) > 0 do end`, why: spent},
+		{lua: `while true do msg:header("none") end`, why: spent},
+	} {
+		c := connect(t, `on.headers(function(msg) `+tt.lua+` end)`)
+		c.mail("bob@example.com")
+		v := c.message(text)
+		if tt.why != "" {
+			if c.is(v, failed); !strings.Contains(c.why(), tt.why) {
+				t.Errorf("%s\n%s", tt.lua, c.why())
+			}
+			if lines := policy.EditLines(c.Tx.Edits); len(lines) > 110 {
+				t.Errorf("%s: %d edits are told", tt.lua, len(lines))
+			}
+			continue
+		}
+		if c.is(v, "continue"); c.Tx.Header().Len() != tt.left || c.edits() != tt.edits {
+			t.Errorf("%s\n%d fields, edits %.300s", tt.lua, c.Tx.Header().Len(), c.edits())
+		}
+	}
+}
+
+// A predicate that changes the header itself has those removed for which it says
+// true, whatever their number is by then.
+func TestPredicateThatEdits(t *testing.T) {
+	c, v := judge(t, `on.headers(function(msg)
+  local n = msg:remove_header("Received", function(v)
+    msg:insert_header("Received", "new")
+    return v:find("from c") ~= nil
+  end)
+  if n ~= 1 then error(n) end
+end)`)
+	c.is(v, "continue")
+	if out := c.out(); !strings.HasPrefix(out, "Received: new\nReceived: new\nReceived: from a ([10.1.2.3]) by b\nFrom") {
+		t.Error(out)
+	}
+}
+
+// The decoder of header text reads what is behind a word that does not end once
+// more for each; a domain of a stranger has as many labels as he likes.
+func TestLongTexts(t *testing.T) {
+	long := strings.Repeat("=?a?b?", 150_000) + "?="
+	if got := decode(long); got != long {
+		t.Errorf("%.80s", got)
+	}
+	long = "=?utf-8?q?=C3=BC?= " + strings.Repeat("x ", 20_000) + "=?utf-8?q?=C3=BC?="
+	if got := decode(long); !strings.HasPrefix(got, "ü x ") || !strings.HasSuffix(got, "x =?utf-8?q?=C3=BC?=") {
+		t.Errorf("%.80s", got)
+	}
+	set := domainEntries{"example.com": {}, strings.Repeat("a.", 127) + "b": {}}
+	for word, want := range map[string]bool{
+		strings.Repeat("a.", 500_000) + "example.com": true,
+		strings.Repeat("a.", 500_000) + "example.org": false,
+		strings.Repeat("a.", 1000) + "b":              true,
+		strings.Repeat("a", 1000) + ".example.com":    true,
+		strings.Repeat("a", 1000):                     false,
+		strings.Repeat("a", 245) + "xexample.com":     false,
+		"A@Example.com.":                              true,
+		strings.Repeat("a.", 127) + "b":               true,
+		"":                                            false,
+	} {
+		if set.has(word) != want {
+			t.Errorf("%.40q of %d octets: %v", word, len(word), !want)
+		}
 	}
 }
 
