@@ -3,7 +3,6 @@ package script
 import (
 	"errors"
 	"math"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -35,14 +34,14 @@ var valueFunctions = []*function{
 		returns: []param{{"", "Re", ""}},
 		doc:     "A regular expression whose time is linear in the text: safe for what strangers send.",
 		do: func(x *state, L *glua.LState) int {
-			pattern := checkString(L, 1, "re")
-			d := x.declare(L, "re", pattern, "", func() (any, error) {
-				if len(pattern) > 10_000 {
+			text := checkString(L, 1, "re")
+			d := x.declare(L, "re", text, "", func() (any, error) {
+				if len(text) > 10_000 {
 					return nil, errors.New("the pattern is longer than 10000 octets")
 				}
-				return regexp.Compile(pattern)
+				return newPattern(text)
 			})
-			L.Push(reClass.userdata(&reRef{x, d.(*regexp.Regexp)}))
+			L.Push(reClass.userdata(&reRef{x, d.(*pattern)}))
 			return 1
 		}},
 	{name: "metric", top: true,

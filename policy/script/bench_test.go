@@ -9,6 +9,7 @@ import (
 
 	"github.com/moongate/moongate/internal/watch"
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/message"
 	"github.com/moongate/moongate/policy/policytest"
 )
 
@@ -124,6 +125,37 @@ func BenchmarkLoadFiftyFiles(b *testing.B) {
 	for b.Loop() {
 		if p, ps := Load(snap, Options{}); p == nil {
 			b.Fatal(problemLines(ps))
+		}
+	}
+}
+
+// BenchmarkHeaderRule is what a rule at headers usually does with an ordinary
+// header.
+func BenchmarkHeaderRule(b *testing.B) {
+	p := load_(b, `-- 10-a.lua --
+on.headers(function(msg)
+  if msg:header("X-Spam-Flag") then msg:remove_header("X-Spam-Flag") end
+  msg:set_header("Subject", "[list] " .. (msg.subject or ""))
+  msg:remove_header("Received", function(v) return v:find("10.0.0.1", 1, true) ~= nil end)
+  for h in msg:headers() do if h.name == "X-Mailer" then h:remove() end end
+end)
+`, Options{})
+	c := session(b, policy.EngineFunc(func(*policy.Facts) *policy.Rules { return p.Rules }), zap.NewNop(), &policytest.World{})
+	var block strings.Builder
+	for i := range 30 {
+		name := []string{"Received", "Subject", "X-Mailer", "X-Spam-Flag"}[min(i%9, 3)]
+		if i > 12 {
+			name = fmt.Sprintf("X-Field-%d", i)
+		}
+		fmt.Fprintf(&block, "%s: value %d of 10.0.0.%d\r\n", name, i, i%4)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		c.mail("sender@example.net")
+		h, _ := message.ParseHeader([]byte(block.String()))
+		c.Tx.SetMessage(&message.Message{Header: h, Blank: true})
+		if v := c.ask(policy.Headers); v.Decided() {
+			b.Fatal(say(v), v.Reason)
 		}
 	}
 }

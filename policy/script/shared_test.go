@@ -3,6 +3,7 @@ package script
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 const limitPolicy = `
@@ -431,4 +433,53 @@ end)`)
 	}
 	at(4*24*60+60, "[2001:db8::2]:1", "new@b.example", "new@x.example", "accept") // five passes: known
 	at(0, "192.0.2.1:1", "a@b.example", "wrong@x.example", failed)
+}
+
+// TestReplaceAll: re:replace does what Go's ReplaceAllString does, watched or
+// not.
+func TestReplaceAll(t *testing.T) {
+	x, err := load_(t, "-- 10-test.lua --\non.connect(function() end)", Options{}).pool.get(t.Context(), noDeadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns := []string{`a`, `a*`, `^a`, `a$`, `(?m)^a`, `(?m)a$`, `\ba`, `a\b`, `\B`, `a.*b|a`, `(a)(b)?`, `(?i)(?P<n>[ab])x?`, `x*`, `.`, `(?s).`, `é+`,
+		`[^a]`, ``, `\Qa*`, `^`, `$`, `\z`, `a|b|`, `(?U)a+`, `\x{FFFD}`}
+	letters := []string{"a", "b", "A", "x", "*", " ", "\n", "é", "\xff", "\xc3"}
+	for seed := range uint64(400) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var text strings.Builder
+		for range rnd.IntN(12) {
+			text.WriteString(letters[rnd.IntN(len(letters))])
+		}
+		for _, p := range patterns {
+			re, err := newPattern(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seed%2 == 0 {
+				re.size = slowRe
+			}
+			x.Meter.Reset(lua.Budget{}, noDeadline, nil)
+			const with = "<$0|$1|${n}$$>"
+			if got, want := (&reRef{x, re}).replace(x.L, text.String(), with), re.ReplaceAllString(text.String(), with); got != want {
+				t.Fatalf("%q in %q: %q, want %q", p, text.String(), got, want)
+			}
+		}
+	}
+}
+
+// A text of a stranger takes no longer than a rule may: linear in the text is
+// one match, and neither all of them nor a large pattern.
+func TestSlowPatterns(t *testing.T) {
+	for _, lua := range []string{
+		`slow:replace(string.rep("a", 900000), "x")`,
+		`large:test(string.rep(string.rep("x", 999) .. "y", 900))`,
+		`large:match(string.rep(string.rep("x", 999) .. "y", 900))`,
+	} {
+		c := connect(t, `local slow, large = re([[a.*b|a]]), re([[.*x{1000}]]) on.helo("r", function() `+lua+` end)`)
+		c.is(c.ask(policy.Helo), failed)
+		if !strings.Contains(c.why(), "script used up its instruction budget") {
+			t.Errorf("%s: %s", lua, c.why())
+		}
+	}
 }
