@@ -49,6 +49,10 @@ const (
 	slowRe = 1 << 24
 )
 
+// scanCost is what looking through a text costs in instructions: a rule can look
+// through the largest one seven times with the budget that it has by default.
+func scanCost(s string) int64 { return int64(len(s))>>4 + 20 }
+
 // subject is the text to match. nil is no text.
 func (r *reRef) subject(L *glua.LState, what string) (string, bool) {
 	if L.Get(2) == glua.LNil {
@@ -141,14 +145,14 @@ func (r *reRef) replace(L *glua.LState, s, with string) string {
 	return string(append(out, s[done:]...))
 }
 
-var reClass = (&class{name: "re", typ: "Re", doc: "A regular expression, by re().",
+var reClass = (&class{name: "re", typ: "Re", doc: "A regular expression, by re(). It takes texts of up to 1 MiB, which is what msg:body() gives by itself.",
 	members: []*member{
 		{name: "test", params: []param{{"text", "string?", "nil never matches."}}, returns: []param{{"matches", "boolean", ""}},
 			doc: "Whether it matches anywhere in the text.",
 			do: func(x *state, L *glua.LState, self any) int {
 				r := self.(*reRef)
 				s, ok := r.subject(L, "test")
-				x.Meter.Work(L, int64(len(s))+20)
+				x.Meter.Work(L, scanCost(s))
 				if ok && len(s)*r.size < slowRe {
 					ok = r.MatchString(s)
 				} else if ok {
@@ -166,7 +170,7 @@ var reClass = (&class{name: "re", typ: "Re", doc: "A regular expression, by re()
 					L.Push(glua.LNil)
 					return 1
 				}
-				x.Meter.Work(L, int64(len(s))+20)
+				x.Meter.Work(L, scanCost(s))
 				m := r.find(L, s)
 				if m == nil {
 					L.Push(glua.LNil)
@@ -191,7 +195,7 @@ var reClass = (&class{name: "re", typ: "Re", doc: "A regular expression, by re()
 				r := self.(*reRef)
 				s, _ := r.subject(L, "replace")
 				with := checkString(L, 3, "replace")
-				x.Meter.Work(L, int64(len(s))+20)
+				x.Meter.Work(L, scanCost(s))
 				L.Push(glua.LString(r.replace(L, s, with)))
 				return 1
 			}},

@@ -483,3 +483,14 @@ func TestSlowPatterns(t *testing.T) {
 		}
 	}
 }
+
+// The largest text can be looked through several times: a rule that looks at
+// the body is not to fail at each large message.
+func TestLargeTextBudget(t *testing.T) {
+	c := connect(t, `local evil = re([[(?i)evil\.(exe|scr)]]) on.helo("r", function()
+		local body = string.rep("x", 1048576)
+		for i = 1, 7 do if evil:test(body) then return reject("found") end end
+		return reject("looked")
+	end)`)
+	c.is(c.ask(policy.Helo), "550 5.7.1 looked")
+}

@@ -269,7 +269,7 @@ local Map = {}
 ---@return string? value nil if the key is not there.
 function Map:get(key) end
 
----A regular expression, by re().
+---A regular expression, by re(). It takes texts of up to 1 MiB, which is what msg:body() gives by itself.
 ---@class Re
 local Re = {}
 
