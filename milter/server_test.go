@@ -225,6 +225,9 @@ func TestSwallow(t *testing.T) {
 		}
 		return policy.Verdict{}, nil
 	})
+	moved := policytest.Rule(policy.Rcpt, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		return policy.Verdict{Action: policy.Drop}, s.Tx.Do(policy.Edit{Kind: policy.AddRcpt, Path: policytest.Path(t, "new@example.org")})
+	})
 	hold := policy.Verdict{Action: policy.Quarantine, Reason: "held"}
 	for _, tc := range []struct {
 		name  string
@@ -242,6 +245,7 @@ func TestSwallow(t *testing.T) {
 		{"quarantine at headers", policytest.Always(policy.Headers, hold), []string{"a"}, "q held", "a", "quarantined"},
 		{"one dropped", drop, []string{"a", "drop"}, "- <drop@example.org>", "a", "accepted"},
 		{"all dropped", drop, []string{"drop"}, "", "d", "discarded"},
+		{"the only one dropped for another one", moved, []string{"drop"}, "- <drop@example.org>,+ <new@example.org>", "a", "accepted"},
 		{"no recipient was told of", drop, nil, "", "y 451 4.3.0 Temporary failure, please try again later", "tempfailed"},
 		{"accept at rcpt is no accept of the message", policytest.Always(policy.Rcpt, policy.Verdict{Action: policy.Accept}), []string{"a"}, "", "a", "accepted"},
 		{"bypass at mail", policytest.Always(policy.Mail, policy.Verdict{Action: policy.Bypass}), []string{"a"}, "", "a", "accepted"},

@@ -41,9 +41,8 @@ func (s *session) checkData(k *call) *policy.Reply {
 		return &replyNoRcpts
 	case live+dropped == 0: // a client that looks at this reply alone is to come again
 		return &replyNoneYet
-	case live == 0: // docs/mail.md 22: all dropped is a discard
-		s.dropped = true
 	}
+	s.dropped = live == 0
 	return nil
 }
 
@@ -54,6 +53,9 @@ func (s *session) data(k *call, v policy.Verdict) {
 	if v.Swallows() {
 		s.swallow = v
 	}
+	// docs/mail.md 22: all dropped is a discard, unless a rule named another one
+	// to get the message, this one too.
+	s.dropped = s.dropped && len(s.policy.Tx.Recipients()) == 0
 	s.startClock()
 	defer s.stopClock()
 	in := newIntake(s)

@@ -14,7 +14,7 @@ import (
 // delivered to a part of its recipients. docs/mail.md 10.
 func (s *session) settle() *policy.Outcome {
 	r, tx := &s.relay, s.policy.Tx
-	if r.up == nil { // lost at the last recipient
+	if r.up == nil && len(r.told) > 0 { // lost at the last recipient
 		if o := s.revive(nil); o != nil {
 			return o
 		}

@@ -38,7 +38,7 @@ type session struct {
 
 	relay     relay
 	swallow   policy.Verdict // a discard or quarantine that was decided before the end of the message
-	dropped   bool           // every recipient was dropped
+	dropped   bool           // every recipient of the client was dropped; behind data: and nobody is left
 	whole     bool           // the message at hand is here up to its final dot
 	clock     *clock         // of the message at hand, from DATA to its answer
 	looseBody bool           // the body begins with a blank and no empty line stands in front of it
