@@ -59,17 +59,25 @@ func (st *stream) drop() {
 	}
 }
 
-// headerOut is the header as it goes on, with the empty line behind it. A body
-// that begins with a blank, without an empty line in front, must not become the
-// fold of a field that we put there.
+// headerOut is the header as it goes on, with the empty line behind it. Where
+// the message had none, one is put in if an edit would have the upstream read
+// as header what we took for body: that body begins with a blank and would be
+// the fold of a field that we put there, or an mbox line begins it, which ends a
+// header and stands in front of one, and the last field was removed; or it is
+// a new body, which may begin with anything.
 func (s *session) headerOut(m *message.Message) []byte {
 	h := s.policy.Tx.Header()
+	had, has := hasFields(m.Header), hasFields(h)
+	_, replaced := s.policy.Tx.Body()
 	b := h.Append(make([]byte, 0, h.Size()+2))
-	if m.Blank || s.looseBody && h.Len() > 0 && h.Fields()[h.Len()-1].IsField() {
+	if m.Blank || replaced || had && !has || has && s.looseBody {
 		b = append(b, crlf...)
 	}
 	return b
 }
+
+// hasFields reports a header that is more than mbox lines.
+func hasFields(h *message.Header) bool { return h.Len() > h.Mbox() }
 
 // sink is the way of a body that goes nowhere: it was discarded, or every
 // recipient was dropped.

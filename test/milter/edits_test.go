@@ -122,3 +122,33 @@ func deliveryOf(m postfix.Message) *delivery {
 	d.Header, d.Body = strings.Split(header, "\r\n"), body
 	return d
 }
+
+// A new body is one also where the message had no empty line: nothing of it
+// becomes a field, in Postfix or before it.
+func TestNewBodyStaysOutOfHeader(t *testing.T) {
+	const body = "X-Body: 1\r\nBcc: x@example.org\r\n"
+	for _, start := range []func(*testing.T) *door{smtpDoor, milterDoor} {
+		d := start(t)
+		t.Run(d.face.Name, func(t *testing.T) {
+			d.use(policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+				return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: []byte(body)})
+			}))
+			tails := []string{"", "no field\r\n", "From x\r\nX-Hidden: 1\r\n\r\nbody\r\n", "\r\nbody\r\n"}
+			for _, tail := range tails {
+				c := client.Dial(t, d.addr, "").Greet("one.example")
+				c.Must("250", "MAIL FROM:<a@example.net>")
+				c.Must("250", "RCPT TO:<first@example.org>")
+				if r := data(c, "From: a@example.net\r\nX-Case: 1\r\n"+tail); !strings.HasPrefix(r, "250") {
+					t.Errorf("%q: %q", tail, r)
+				}
+				c.Must("221", "QUIT")
+			}
+			for _, m := range d.mta.Messages(len(tails)) {
+				got := deliveryOf(m)
+				if got.Body != body || slices.ContainsFunc(got.Header, func(f string) bool { return strings.HasPrefix(f, "X-Body") }) {
+					t.Errorf("delivered %q", m.Body())
+				}
+			}
+		})
+	}
+}
