@@ -97,6 +97,7 @@ func (c *conn) open(ctx context.Context, f *policy.Facts, patience time.Time) er
 	if !c.Alive() {
 		return c.chatter(ctx, "ehlo")
 	}
+	h.proven.Store(true)
 	h.learn(c.caps)
 	return nil
 }

@@ -13,11 +13,13 @@ import (
 
 var (
 	errGreeting    = errors.New("greeting refused")
+	errUnproven    = errors.New("refused, and no dial has shown yet that it understands PROXY")
 	errNoGreeting  = errors.New("no greeting (every smtpd is taken?)")
 	errNoGreetingP = errors.New("no greeting (every smtpd is taken, or it waits for a PROXY header?)")
 	errEHLO        = errors.New("EHLO refused")
 	errChatter     = errors.New("upstream speaks unasked")
 	errRefused     = errors.New("upstream refused the client")
+	errRefusedUs   = errors.New("refused with a code that is no verdict on the client")
 )
 
 // greeting reads the greeting. A Postfix with every smtpd taken accepts the
@@ -40,12 +42,35 @@ func (c *conn) greeting(ctx context.Context, patience time.Time, knows bool) err
 		return c.lost(ctx, "greeting", err)
 	case r.Code == 220:
 		return nil
-	case knows && r.Refuses():
+	case knows && h.believes(r):
 		h.answered() // it lives; it does not want this client
 		return verdict("greeting", r)
+	case knows && r.Refuses():
+		return h.disbelieved(ctx, "greeting", r)
 	}
 	err = &HopError{Op: "greeting", Reply: hopDown, Said: r, Err: errGreeting}
 	h.failed(ctx, err)
+	return err
+}
+
+// believes reports a refusal of a client whom the upstream was told that is its
+// verdict on him. An upstream that does not expect a PROXY header takes it for
+// somebody who speaks too early, and may refuse that with any 5xx: what it says is
+// believed when one dial, a probe or a client's, has ended in a greeting and an
+// EHLO reply. docs/mail.md 20.
+func (h *Hop) believes(r policy.Reply) bool {
+	return r.Refuses() && !ourFault(r.Code) && (h.Identity != IdentityProxy || h.proven.Load())
+}
+
+// disbelieved makes an error of a refusal that is no verdict on the client, and
+// lets a probe find out about the next one.
+func (h *Hop) disbelieved(ctx context.Context, op string, r policy.Reply) error {
+	why := errUnproven
+	if h.proven.Load() {
+		why = errRefusedUs
+	}
+	err := &HopError{Op: op, Reply: hopDown, Said: r, Err: why}
+	h.noGreeting(ctx, err, true)
 	return err
 }
 
@@ -80,9 +105,11 @@ func (c *conn) hello(ctx context.Context, name string, knows bool) error {
 			}
 			return nil
 		case c.hop.Identity == IdentityProxy && r.Code == 500:
-			return &HopError{Op: "proxy", Reply: hopDown, Said: r, Err: errNoProxy}
-		case knows && r.Refuses() && !ourFault(r.Code):
+			return c.noProxy(r)
+		case knows && c.hop.believes(r):
 			return verdict("ehlo", r)
+		case knows && r.Refuses() && !ourFault(r.Code):
+			return c.hop.disbelieved(ctx, "ehlo", r)
 		case verb == "HELO" || r.Code != 500 && r.Code != 502 && r.Code != 504:
 			return &HopError{Op: "ehlo", Reply: hopDown, Said: r, Err: errEHLO}
 		}
@@ -98,9 +125,17 @@ func (c *conn) chatter(ctx context.Context, op string) error {
 	case err != nil && !errors.Is(err, errMalformed):
 		return c.lost(ctx, op, err)
 	case c.hop.Identity == IdentityProxy && r.Code == 500:
-		return &HopError{Op: "proxy", Reply: hopDown, Said: r, Err: errNoProxy}
+		return c.noProxy(r)
 	}
+	c.hop.proven.Store(false)
 	return &HopError{Op: op, Reply: hopDown, Said: r, Err: errChatter}
+}
+
+// noProxy makes an error of an smtpd that took a PROXY header for commands. It
+// may have understood them before.
+func (c *conn) noProxy(r policy.Reply) error {
+	c.hop.proven.Store(false)
+	return &HopError{Op: "proxy", Reply: hopDown, Said: r, Err: errNoProxy}
 }
 
 // heloName is the name that an upstream which knows the client hears in EHLO:

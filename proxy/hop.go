@@ -45,6 +45,7 @@ type Hop struct {
 
 	pool    pool
 	breaker breaker
+	proven  atomic.Bool // PROXY was understood: see believes
 	caps    atomic.Pointer[Caps]
 }
 

@@ -173,6 +173,12 @@ func TestIdentityRefused(t *testing.T) {
 		"PROXY, EHLO refused":       {IdentityProxy, proxyHeard + "S: 220 up\nC: EHLO client.example\nS: 550 5.7.1 bad name\neof", "ehlo", "550 5.7.1 bad name"},
 		"PROXY, EHLO 521":           {IdentityProxy, proxyHeard + "S: 220 up\nC: EHLO client.example\nS: 521 no\neof", "ehlo", ""},
 		"PROXY, EHLO 220":           {IdentityProxy, proxyHeard + "S: 220 up\nC: EHLO client.example\nS: 220 up\neof", "ehlo", ""},
+		"PROXY, 503 greeting":       {IdentityProxy, proxyHeard + "S: 503 5.5.1 early\neof", "greeting", ""},
+		"unproven, 554 greeting":    {IdentityProxy, "S: 554 SMTP synchronization error\nhang", "greeting", ""},
+		"unproven, 421 greeting":    {IdentityProxy, proxyHeard + "S: 421 4.7.0 too many from you\nclose", "greeting", ""},
+		"unproven, EHLO 501":        {IdentityProxy, proxyHeard + "S: 220 up\nC: EHLO client.example\nS: 501 NUL characters are not allowed\nhang", "ehlo", ""},
+		"unproven, EHLO 554":        {IdentityProxy, proxyHeard + "S: 220 up\nC: EHLO client.example\nS: 554 what\neof", "ehlo", ""},
+		"XCLIENT 530":               {IdentityXClient, beforeXClient + "S: 530 5.7.0 STARTTLS first\neof", "xclient", ""},
 		"XCLIENT, 554 greeting":     {IdentityXClient, "S: 554 5.7.1 not you\neof", "greeting", ""},
 		"XCLIENT not offered":       {IdentityXClient, "S: 220 up\nC: EHLO moon.example\nS: 250 up\neof", "xclient", ""},
 		"XCLIENT without ADDR":      {IdentityXClient, "S: 220 up\nC: EHLO moon.example\nS: 250-up\nS: 250 XCLIENT NAME\neof", "xclient", ""},
@@ -191,6 +197,7 @@ func TestIdentityRefused(t *testing.T) {
 			noLeaks(t)
 			s := startScripted(t, tc.script, "hang") // for a probe
 			h := s.hop(func(h *Hop) { h.Identity = tc.id })
+			h.proven.Store(!strings.HasPrefix(name, "unproven"))
 			if strings.HasSuffix(name, "never greets") {
 				h.Wait = time.Second
 			}
@@ -211,6 +218,7 @@ func TestIdentityVerdictIsNoOutage(t *testing.T) {
 	refusal := proxyHeard + "S: 554 5.7.1 not you\neof"
 	s := startScripted(t, refusal, refusal, refusal, refusal, behindProxy+aMail)
 	h := s.hop(func(h *Hop) { h.Identity = IdentityProxy })
+	h.proven.Store(true)
 	for range 4 {
 		_, err := h.Get(context.Background(), stranger)
 		hopError(t, err, "greeting")
@@ -219,6 +227,36 @@ func TestIdentityVerdictIsNoOutage(t *testing.T) {
 		t.Error("the breaker is open")
 	}
 	oneMail(t, h, stranger)
+}
+
+// An upstream that answers a PROXY header as it answers any early talker bounces
+// nobody's mail. The probe that a refusal sets off decides about the next one.
+func TestIdentityProven(t *testing.T) {
+	for name, tc := range map[string]struct {
+		probe   string
+		verdict bool
+	}{
+		"a verdict on the client":   {"proxy local\nS: 220 up\nC: EHLO moon.example\nS: 250 up\nC: QUIT", true},
+		"it does not know PROXY":    {"S: 554 SMTP synchronization error\nhang", false},
+		"it takes it for commands":  {"S: 220 up\nS: 500 what\nhang", false},
+		"it does not answer a EHLO": {"proxy local\nS: 220 up\nC: EHLO moon.example\nS: 554 no\neof", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			refusal := "S: 554 SMTP synchronization error\nhang"
+			s := startScripted(t, refusal, tc.probe, refusal, "hang")
+			h := s.hop(func(h *Hop) { h.Identity = IdentityProxy })
+			_, err := h.Get(context.Background(), stranger)
+			if he := hopError(t, err, "greeting"); he.Verdict || he.Reply.Code != 451 || !strings.HasSuffix(he.Error(), "understands PROXY: 554 SMTP synchronization error") {
+				t.Errorf("%+v", he)
+			}
+			h.breaker.probes.Wait()
+			_, err = h.Get(context.Background(), stranger)
+			if he := hopError(t, err, "greeting"); he.Verdict != tc.verdict || !tc.verdict && he.Reply.Code != 451 {
+				t.Errorf("then %+v", he)
+			}
+		})
+	}
 }
 
 // A client for whom the upstream does not even greet cannot open the breaker;

@@ -81,5 +81,5 @@ func xclientArg(f *policy.Facts, offered string) (string, error) {
 // or that it is not understood: then the upstream does not know the client, and
 // it is no verdict on him. docs/mail.md 20.
 func xclientFault(r policy.Reply) bool {
-	return r.Code >= 500 && r.Code <= 503 || r.Code == 550 && r.Status == policy.Status{5, 7, 0}
+	return ourFault(r.Code) || r.Code == 501 || r.Code == 550 && r.Status == policy.Status{5, 7, 0}
 }
