@@ -174,12 +174,12 @@ func (b *body) fail(err error) error {
 	if cause := context.Cause(b.ctx); cause != nil {
 		e.Err = cause
 	} else if r, rerr := b.c.read(b.ctx, earlyWait); rerr == nil {
-		e.Said = r
-		switch {
+		e.Said, e.Early = r, r.Refuses()
+		switch { // as of a reply to the dot: hopSaid
 		case r.Code == 421 && !b.c.hop.KnowsClient(): // docs/mail.md 11
-			e.Reply, e.Early = hopBusy, true
-		case r.Refuses():
-			e.Reply, e.Verdict, e.Early = r, true, true
+			e.Reply = hopBusy
+		case r.Refuses() && !ourFault(r.Code): // docs/mail.md 20
+			e.Reply, e.Verdict = r, true
 		}
 	}
 	b.c.Abort()

@@ -59,8 +59,8 @@ type Upstream interface {
 // BodyWriter takes a message on its way upstream.
 type BodyWriter interface {
 	// Write takes octets whose lines end in CRLF, not dot-stuffed, and writes
-	// them dot-stuffed. An error is a *HopError: go to Abort, or if Early is
-	// set in it, its Reply is the upstream's own refusal.
+	// them dot-stuffed. An error is a *HopError: go to Abort. If Early is set in
+	// it, its Reply is what the upstream's refusal comes to.
 	Write(p []byte) (int, error)
 
 	// End writes the final dot and waits for the reply. A *HopError with

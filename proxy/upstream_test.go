@@ -363,6 +363,8 @@ func TestBodyEarlyReply(t *testing.T) {
 		"552, close":   {"S: 552 5.3.4 too big\nclose", 552, true},
 		"452, hang":    {"S: 452 4.3.1 full\nwait end\nhang", 452, true},
 		"multiline":    {"S: 552-5.3.4 too\nS: 552 5.3.4 big\nclose", 552, true},
+		"503, close":   {"S: 503 5.5.1 what\nclose", 451, true},
+		"500, hang":    {"S: 500 5.5.2 what\nwait end\nhang", 451, true},
 		"421, close":   {"S: 421 4.3.2 bye\nclose", 451, true},
 		"250":          {"S: 250 2.0.0 Ok\nwait end\nhang", 451, false},
 		"354":          {"S: 354 go on\nwait end\nhang", 451, false},
