@@ -261,6 +261,17 @@ func TestSpool(t *testing.T) {
 			t.Errorf("size %d: %d octets in use", size, pool.InUse())
 		}
 	}
+	cut := (&Pool{Dir: dir}).New()
+	defer cut.Close()
+	if _, err := cut.Write(make([]byte, 2*chunk)); err != nil || cut.file.Truncate(10) != nil {
+		t.Fatal(err)
+	}
+	if n, err := cut.WriteTo(io.Discard); n != 10 || err == nil {
+		t.Errorf("a file that has lost its end: %d octets, %v", n, err)
+	}
+	if got, err := io.ReadAll(cut.Reader()); len(got) != 10 || err == nil {
+		t.Errorf("the same, read: %d octets, %v", len(got), err)
+	}
 	pool := &Pool{Dir: dir, MaxBytes: 10}
 	s := pool.New()
 	defer s.Close()

@@ -2,6 +2,7 @@ package message
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -99,16 +100,29 @@ func (s *Spool) spill() error {
 }
 
 // Reader returns a reader of the whole body from its start. Several may be
-// open one after another or at once; writing must be over.
+// open one after another or at once; writing must be over. A file that has
+// lost its end is an error, and never the end of the body.
 func (s *Spool) Reader() io.Reader {
 	if s.file != nil {
-		return io.NewSectionReader(s.file, 0, s.size)
+		return &fileReader{io.NewSectionReader(s.file, 0, s.size)}
 	}
 	readers := make([]io.Reader, len(s.blocks))
 	for i, b := range s.blocks {
 		readers[i] = &blockReader{b}
 	}
 	return io.MultiReader(readers...)
+}
+
+type fileReader struct{ file *io.SectionReader }
+
+func (r *fileReader) Read(p []byte) (int, error) {
+	n, err := r.file.Read(p)
+	if err == io.EOF {
+		if at, _ := r.file.Seek(0, io.SeekCurrent); at < r.file.Size() {
+			err = fmt.Errorf("spool: %d octets are left of %d", at, r.file.Size())
+		}
+	}
+	return n, err
 }
 
 type blockReader struct{ b []byte }
