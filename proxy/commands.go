@@ -80,6 +80,7 @@ func (s *session) command(line []byte) {
 	}
 	if !printable(line, k.verb == "MAIL" || k.verb == "RCPT") {
 		s.answer(k.verb, replyGarbage, policy.ByMoongate, nil)
+		s.misforwarded()
 		return
 	}
 	s.perform(cmd, &k)

@@ -41,24 +41,44 @@ func (s *session) checkForward(k *call) *policy.Reply {
 	case s.policy.Tx != nil:
 		return &replyNested
 	case len(k.arg) == 0:
+		s.misforwarded()
 		return &replyNeedArg
 	}
-	f := s.peer
+	f := s.nobodyKnown()
 	if s.forward != nil {
-		f = *s.forward
-	} else {
-		// What is not told is not known; it is not ours either.
-		f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto = netip.AddrPort{}, "", false, "", ""
+		*f = *s.forward
 	}
 	for attr := range strings.FieldsSeq(string(k.arg)) {
 		key, raw, ok := strings.Cut(attr, "=")
 		value, valid := attrValue(raw)
-		if !ok || !valid || !setForwarded(&f, strings.ToUpper(key), value) {
+		if !ok || !valid || !setForwarded(f, strings.ToUpper(key), value) {
+			s.misforwarded()
 			return &replyBadForward
 		}
 	}
-	s.forward = &f
+	s.forward = f
 	return nil
+}
+
+// nobodyKnown is a client of whom nothing was told. What is not told is not
+// known, and it is not the forwarder's either.
+func (s *session) nobodyKnown() *policy.Facts {
+	f := s.peer
+	f.Remote, f.PTR, f.PTRTemp, f.Helo, f.Proto = netip.AddrPort{}, "", false, "", ""
+	return &f
+}
+
+// misforwarded notes that a forwarder was not understood. If it goes on all the
+// same, its next message is a stranger's of whom nothing is known: what it named
+// before may have been another client, a friend even, and it does not speak for
+// itself. Its facts must not stand on the stack of who reads commands, which many
+// hold who wait.
+//
+//go:noinline
+func (s *session) misforwarded() {
+	if s.forwarder && s.policy.Tx == nil {
+		s.forward = s.nobodyKnown()
+	}
 }
 
 // adoptForwarded makes the client of this MAIL the session's, whatever becomes

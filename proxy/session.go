@@ -100,8 +100,10 @@ func (s *session) converse() {
 			s.command(line)
 		case errors.Is(err, errLong):
 			s.answer("", replyLongLine, policy.ByMoongate, nil)
+			s.misforwarded()
 		case errors.Is(err, errBareLF), errors.Is(err, errBadOctet):
 			s.answer("", replyGarbage, policy.ByMoongate, nil)
+			s.misforwarded()
 		default:
 			s.readFailed(err)
 		}
