@@ -136,7 +136,7 @@ func (c *conn) modify(o *policy.Outcome) error {
 func keepRemoved(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
 	return slices.DeleteFunc(mods, func(m wire.Modification) bool {
 		return m.Code == milter.ActDelRcpt && slices.ContainsFunc(tx.Rcpts, func(r *policy.Recipient) bool {
-			return isRemoved(r) && r.In.Raw == m.Addr
+			return isRemoved(r) && toRemove(r) == m.Addr
 		})
 	})
 }

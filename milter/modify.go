@@ -133,6 +133,11 @@ func foldCRLF(s string) string {
 // is added beside its like may come twice, or not at all where the MTA
 // remembers the one that was removed. So an address that was there before and
 // shall be there is not touched, whichever recipient it belongs to by now.
+//
+// What one address is, MTAs do not agree about: Postfix takes "a"@x for a@x,
+// Sendmail a@x. with its dot. Addresses are the same here if they are to any of
+// them, so that no removal takes one that is to stay; and each spelling is
+// removed by itself.
 func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
 	if tx.Out.From.Raw != tx.In.From.Raw {
 		mods = append(mods, wire.Modification{Code: milter.ActChangeFrom, Addr: tx.Out.From.Raw})
@@ -140,23 +145,25 @@ func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modif
 	live := tx.Recipients()
 	wanted := make(map[string]bool, len(live))
 	for _, r := range live {
-		wanted[r.Out.Raw] = true
+		wanted[r.Out.Address] = true
 	}
-	done := make(map[string]bool, len(live))
+	there := make(map[string]bool, len(tx.Rcpts)) // addresses that the MTA knows
+	gone := make(map[string]bool)                 // spellings
 	for _, r := range tx.Rcpts {
-		if r.Added || r.State == policy.RcptRefused || done[r.In.Raw] {
+		if r.Added || r.State == policy.RcptRefused {
 			continue
 		}
-		done[r.In.Raw] = true
-		if !wanted[r.In.Raw] {
-			mods = append(mods, wire.Modification{Code: milter.ActDelRcpt, Addr: r.In.Raw})
+		there[r.In.Address] = true
+		if spelling := toRemove(r); !wanted[r.In.Address] && !gone[spelling] {
+			gone[spelling] = true
+			mods = append(mods, wire.Modification{Code: milter.ActDelRcpt, Addr: spelling})
 		}
 	}
 	for _, r := range live {
-		if done[r.Out.Raw] {
+		if there[r.Out.Address] {
 			continue
 		}
-		done[r.Out.Raw] = true
+		there[r.Out.Address] = true
 		m := wire.Modification{Code: milter.ActAddRcpt, Addr: r.Out.Raw}
 		if args := rcptArgs(r); len(args) > 0 {
 			m.Code, m.Args = wire.ActAddRcptArgs, args
@@ -165,6 +172,11 @@ func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modif
 	}
 	return mods
 }
+
+// toRemove is how a recipient is named to be removed: as he was said, with his
+// quoting, case and dots. Only the source route is not part of it: Postfix looks
+// for what it has left of the address, without one, and Sendmail ignores it.
+func toRemove(r *policy.Recipient) string { return r.In.Unrouted() }
 
 // rcptArgs are the parameters that go with an added recipient: its own, and
 // for one that was replaced who it was. RFC 3461 4.2.

@@ -231,6 +231,24 @@ func TestEnvelopeModifications(t *testing.T) {
 				do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: r, Path: path("z@example.org")})
 			}
 		}, []string{"- <a@example.org>", "- <b@example.org>", "+ <z@example.org>"}},
+		{"dropped, and said with a source route", func(tx *policy.Transaction) {
+			tx.Rcpts[0].In = path("@h.example:a@example.org")
+			tx.Rcpts[0].Out, tx.Rcpts[0].State = tx.Rcpts[0].In, policy.RcptDropped
+		}, []string{"- <a@example.org>"}},
+		{"replaced, and said with a source route", func(tx *policy.Transaction) {
+			tx.Rcpts[0].In = path(`@h.example,@i.example:"a"@Example.Org.`)
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
+		}, []string{`- <"a"@Example.Org.>`, "+ <z@example.org>"}},
+		{"each spelling of one", func(tx *policy.Transaction) {
+			tx.Rcpts[0].In, tx.Rcpts[1].In = path(`"b"@example.org`), path("b@Example.Org")
+			for _, r := range tx.Rcpts {
+				r.State = policy.RcptDropped
+			}
+		}, []string{`- <"b"@example.org>`, "- <b@Example.Org>", "- <b@example.org>"}},
+		{"one of two spellings of one goes", func(tx *policy.Transaction) {
+			tx.Rcpts[1].In = path(`"b"@example.org`)
+			tx.Rcpts[1].Out, tx.Rcpts[1].State = tx.Rcpts[1].In, policy.RcptDropped
+		}, nil},
 		{"refused and dropped", func(tx *policy.Transaction) {
 			tx.Rcpts[0].State, tx.Rcpts[1].State = policy.RcptRefused, policy.RcptDropped
 			tx.Rcpts[2].State = policy.RcptDropped

@@ -105,6 +105,16 @@ func NewPath(address string, utf8ok bool) (Path, error) {
 	return p, nil
 }
 
+// Unrouted returns the token without its source route, which says how a message
+// travels and not whose it is.
+func (p Path) Unrouted() string {
+	if !p.Routed {
+		return p.Raw
+	}
+	_, mailbox, _ := strings.Cut(p.Raw, ":") // no hop has a colon: parseDomain
+	return "<" + mailbox
+}
+
 // IsNull reports the null reverse-path.
 func (p Path) IsNull() bool { return p.Address == "" }
 

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/moongate/moongate/policy"
@@ -34,6 +35,9 @@ func TestParsePath(t *testing.T) {
 		}
 		if p.Raw != tt.raw || p.Address != tt.address || p.Local != tt.local || p.Domain != tt.domain {
 			t.Errorf("%s: %+v", tt.raw, p)
+		}
+		if u, err := policy.ParsePath(p.Unrouted(), true, false); err != nil || u.Routed || u.Address != p.Address || !strings.HasSuffix(p.Raw, u.Raw[1:]) {
+			t.Errorf("%s: without its route it is %q, %v", tt.raw, u.Raw, err)
 		}
 		again, err := policy.NewPath(p.Address, false)
 		if err != nil || again.Address != p.Address || again.Local != p.Local {
