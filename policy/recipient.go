@@ -75,14 +75,15 @@ func (tx *Transaction) Recipients() []*Recipient {
 	return live
 }
 
-// FindRcpt returns the live recipient of that canonical address, nil if there
-// is none. The local part is compared without regard to ASCII case, as a rule
-// that removes a recipient must not miss a spelling.
-func (tx *Transaction) FindRcpt(address string) *Recipient {
+// FindRcpts returns the live recipients of that canonical address: a client may
+// name one more often than once. The local part is compared without regard to
+// ASCII case, as a rule that removes a recipient must not miss a spelling.
+func (tx *Transaction) FindRcpts(address string) []*Recipient {
+	var found []*Recipient
 	for _, r := range tx.Rcpts {
 		if r.Live() && strings.EqualFold(r.Out.Address, address) {
-			return r
+			found = append(found, r)
 		}
 	}
-	return nil
+	return found
 }

@@ -24,7 +24,7 @@ func TestEdits(t *testing.T) {
 				{Kind: policy.InsertHeader, Name: "X-Top", Value: " 1", Index: 0},
 				{Kind: policy.SetSender, Path: pt.Path(t, "new@b.example")},
 				{Kind: policy.AddRcpt, Path: pt.Path(t, "archive@b.example")},
-				{Kind: policy.RemoveRcpt, Rcpt: s.Tx.FindRcpt("U@x.example")},
+				{Kind: policy.RemoveRcpt, Rcpt: s.Tx.FindRcpts("U@x.example")[0]},
 				{Kind: policy.ReplaceBody, Body: []byte("gone\r\n")},
 			} {
 				if err := s.Tx.Do(e); err != nil {

@@ -578,7 +578,7 @@ func (r *testRule) Eval(ctx context.Context, s *policy.Session, ev *policy.Event
 		}
 		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: who, Path: path()})
 	case "remove_rcpt":
-		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.RemoveRcpt, Rcpt: s.Tx.FindRcpt(r.args)})
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.RemoveRcpt, Rcpt: s.Tx.FindRcpts(r.args)[0]})
 	case "body":
 		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.ReplaceBody, Body: []byte(strings.ReplaceAll(r.args, "|", "\r\n"))})
 	case "panic":

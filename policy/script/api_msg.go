@@ -153,48 +153,62 @@ var envelopeMembers = []*member{
 			return 0
 		}},
 	{name: "remove_rcpt", from: policy.Rcpt,
-		params:  []param{{"address", "string", "Whom."}},
+		params:  []param{{"address", "string", "Whom, in any spelling."}},
 		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts."}},
-		doc:     "Takes a recipient away that was accepted before. At rcpt, drop() is for the one under judgement.",
+		doc:     "Takes a recipient away that was accepted before, as often as the client named it. At rcpt, drop() is for the one under judgement.",
 		do: func(x *state, L *glua.LState, self any) int {
-			tx := self.(*msgVars).tx
-			address := checkString(L, 2, "remove_rcpt")
-			if x.ev.Rcpt != nil && strings.EqualFold(x.ev.Rcpt.Out.Address, address) && tx.FindRcpt(address) == nil {
+			address := x.canonical(checkString(L, 2, "remove_rcpt"))
+			found := x.msg.tx.FindRcpts(address)
+			if len(found) == 0 && x.judges(address) {
 				L.RaiseError("remove_rcpt: %s is under judgement: 'return drop()'", address)
 			}
-			return x.onRcpt(L, "remove_rcpt", tx.FindRcpt(address), policy.Edit{Kind: policy.RemoveRcpt})
+			return x.onRcpts(L, "remove_rcpt", found, policy.Edit{Kind: policy.RemoveRcpt})
 		}},
 	{name: "replace_rcpt", from: policy.Rcpt,
-		params:  []param{{"who", "string|Rcpt", "The recipient under judgement, or the address of an accepted one."}, {"address", "string", "Its new address."}},
-		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts."}},
-		doc:     "Sends a recipient's copy to another address.",
+		params:  []param{{"who", "string|Rcpt", "The recipient under judgement, or an address in any spelling."}, {"address", "string", "The new address."}},
+		returns: []param{{"found", "boolean", "false if it is none of msg.rcpts, nor under judgement."}},
+		doc:     "Sends a recipient's copy to another address. An address means all of msg.rcpts that have it, and the one under judgement.",
 		do: func(x *state, L *glua.LState, self any) int {
-			tx := self.(*msgVars).tx
-			var r *policy.Recipient
+			var found []*policy.Recipient
 			if ud, ok := L.Get(2).(*glua.LUserData); ok {
-				if v, ok := ud.Value.(*rcptVars); ok && v.x == x {
-					r = v.r
-				} else {
+				v, ok := ud.Value.(*rcptVars)
+				if !ok || v.x != x {
 					L.RaiseError("replace_rcpt: the first argument is rcpt or an address")
 				}
+				found = append(found, v.r)
 			} else {
-				address := checkString(L, 2, "replace_rcpt")
-				if r = tx.FindRcpt(address); r == nil && x.ev.Rcpt != nil && strings.EqualFold(x.ev.Rcpt.Out.Address, address) {
-					r = x.ev.Rcpt
+				address := x.canonical(checkString(L, 2, "replace_rcpt"))
+				if found = x.msg.tx.FindRcpts(address); x.judges(address) {
+					found = append(found, x.ev.Rcpt)
 				}
 			}
-			return x.onRcpt(L, "replace_rcpt", r, policy.Edit{Kind: policy.ReplaceRcpt, Path: x.path(L, "replace_rcpt", checkString(L, 3, "replace_rcpt"))})
+			return x.onRcpts(L, "replace_rcpt", found, policy.Edit{Kind: policy.ReplaceRcpt, Path: x.path(L, "replace_rcpt", checkString(L, 3, "replace_rcpt"))})
 		}},
 }
 
-func (x *state) onRcpt(L *glua.LState, what string, r *policy.Recipient, e policy.Edit) int {
-	if r == nil {
-		L.Push(glua.LFalse)
-		return 1
+// canonical is an address of a script as it is compared. What is none is no
+// recipient's.
+func (x *state) canonical(address string) string {
+	p, err := policy.NewPath(address, x.msg.tx.SMTPUTF8())
+	if err != nil {
+		return address
 	}
-	e.Rcpt = r
-	x.do(L, what, e)
-	L.Push(glua.LTrue)
+	return p.Address
+}
+
+// judges reports whether the recipient under judgement has that address.
+func (x *state) judges(address string) bool {
+	return x.ev.Rcpt != nil && strings.EqualFold(x.ev.Rcpt.Out.Address, address)
+}
+
+// onRcpts makes an edit of each of these recipients, and says whether there are
+// any.
+func (x *state) onRcpts(L *glua.LState, what string, found []*policy.Recipient, e policy.Edit) int {
+	for _, r := range found {
+		e.Rcpt = r
+		x.do(L, what, e)
+	}
+	L.Push(glua.LBool(len(found) > 0))
 	return 1
 }
 

@@ -186,6 +186,21 @@ end)`)
 	if c.Tx.Out.From.Raw != "<>" || c.Tx.In.From.Address != "a@b.example" {
 		t.Errorf("%+v", c.Tx.Out.From)
 	}
+	// A client may name one more often than once: all are meant, in any spelling.
+	c = connect(t, `
+on.rcpt(function(msg, rcpt) if rcpt.user:lower() == "last" then msg:replace_rcpt("LAST@y.example", "new@y.example") end end)
+on.headers(function(msg)
+  if not msg:remove_rcpt('"Gone"@Y.example.') then error("not removed") end
+  if not msg:replace_rcpt("old@y.example", "new@y.example") then error("not replaced") end
+  if msg:remove_rcpt("no address") or msg:replace_rcpt("old@y.example", "new@y.example") then error("found") end
+  return reject(table.concat(msg.rcpts, " "))
+end)`)
+	c.mail("a@b.example")
+	for _, a := range []string{"gone@y.example", "old@y.example", "@r.example:gone@y.example", `"old"@y.example`, "x@y.example", "GONE@Y.example.", "OLD@y.example", "last@y.example", "Last@y.example"} {
+		c.is(c.rcpt(a), "continue")
+	}
+	c.is(c.message(mailText), "550 5.7.1 new@y.example new@y.example x@y.example new@y.example new@y.example new@y.example")
+
 	c = connect(t, `on.rcpt(function(msg, rcpt) msg:remove_rcpt(rcpt.address) end)`)
 	c.mail("a@b.example")
 	c.is(c.rcpt("c@d.example"), failed)

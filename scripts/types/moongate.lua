@@ -63,15 +63,15 @@ function Msg:add_rcpt(address, options) end
 ---@param name string The filter's name; its address if [[filter]] gives it none. check warns of one that is none.
 function Msg:skip_filter(name) end
 
----Takes a recipient away that was accepted before. At rcpt, drop() is for the one under judgement. From rcpt on.
----@param address string Whom.
+---Takes a recipient away that was accepted before, as often as the client named it. At rcpt, drop() is for the one under judgement. From rcpt on.
+---@param address string Whom, in any spelling.
 ---@return boolean found false if it is none of msg.rcpts.
 function Msg:remove_rcpt(address) end
 
----Sends a recipient's copy to another address. From rcpt on.
----@param who string|Rcpt The recipient under judgement, or the address of an accepted one.
----@param address string Its new address.
----@return boolean found false if it is none of msg.rcpts.
+---Sends a recipient's copy to another address. An address means all of msg.rcpts that have it, and the one under judgement. From rcpt on.
+---@param who string|Rcpt The recipient under judgement, or an address in any spelling.
+---@param address string The new address.
+---@return boolean found false if it is none of msg.rcpts, nor under judgement.
 function Msg:replace_rcpt(who, address) end
 
 ---Reads a header field. From headers on.
