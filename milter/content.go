@@ -115,9 +115,10 @@ func (c *conn) keepBody(chunk []byte) {
 
 // dialect is how this MTA writes header fields. It has put its Received on top,
 // hides it from us and counts it: an insertion on top goes below it, where it
-// would be if we stood in front of the MTA.
+// would be if we stood in front of the MTA. A Postfix takes ORCPT even if it
+// offers no DSN.
 func (c *conn) dialect() dialect {
-	return dialect{leadSpace: c.options.Protocol&milter.OptHeaderLeadingSpace != 0, own: 1}
+	return dialect{leadSpace: c.options.Protocol&milter.OptHeaderLeadingSpace != 0, own: 1, dsn: c.isPostfix()}
 }
 
 // fieldName makes a name that ends where it ends: an MTA that passes on what

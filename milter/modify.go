@@ -13,10 +13,11 @@ import (
 	"github.com/moongate/moongate/policy/message"
 )
 
-// A dialect is how header fields travel on this connection.
+// A dialect is how changes travel on this connection.
 type dialect struct {
 	leadSpace bool // values begin with what stands behind the colon
 	own       int  // fields above ours that the MTA counts and does not show: its Received
+	dsn       bool // ORCPT is taken, whatever this client was offered
 }
 
 // modifications is what the policy changed, as packets: In against Out, not
@@ -32,7 +33,7 @@ func modifications(tx *policy.Transaction, d dialect) []wire.Modification {
 	if tx.Message != nil {
 		mods = headerMods(mods, tx.Message.Header, tx.Header(), d)
 	}
-	mods = envelopeMods(mods, tx)
+	mods = envelopeMods(mods, tx, d)
 	if body, ok := tx.Body(); ok {
 		mods = bodyMods(mods, body)
 	}
@@ -138,7 +139,7 @@ func foldCRLF(s string) string {
 // Sendmail a@x. with its dot. Addresses are the same here if they are to any of
 // them, so that no removal takes one that is to stay; and each spelling is
 // removed by itself.
-func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
+func envelopeMods(mods []wire.Modification, tx *policy.Transaction, d dialect) []wire.Modification {
 	if tx.Out.From.Raw != tx.In.From.Raw {
 		mods = append(mods, wire.Modification{Code: milter.ActChangeFrom, Addr: tx.Out.From.Raw})
 	}
@@ -165,7 +166,7 @@ func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modif
 		}
 		there[r.Out.Address] = true
 		m := wire.Modification{Code: milter.ActAddRcpt, Addr: r.Out.Raw}
-		if args := rcptArgs(r); len(args) > 0 {
+		if args := rcptArgs(r, d); len(args) > 0 {
 			m.Code, m.Args = wire.ActAddRcptArgs, args
 		}
 		mods = append(mods, m)
@@ -179,14 +180,16 @@ func envelopeMods(mods []wire.Modification, tx *policy.Transaction) []wire.Modif
 func toRemove(r *policy.Recipient) string { return r.In.Unrouted() }
 
 // rcptArgs are the parameters that go with an added recipient: its own, and
-// for one that was replaced who it was. RFC 3461 4.2.
-func rcptArgs(r *policy.Recipient) (args []string) {
+// for one that was replaced who it was. RFC 3461 4.2. A Sendmail that offers no
+// DSN (noreceipts) loses a recipient with ORCPT and answers the client with
+// nonsense; that it does offer it is known once the client has made use of it.
+func rcptArgs(r *policy.Recipient, d dialect) (args []string) {
 	for _, p := range r.Params {
 		if p.Key == "NOTIFY" || p.Key == "ORCPT" {
 			args = append(args, p.Raw)
 		}
 	}
-	if orcpt := r.Orcpt(); orcpt != "" && len(args) > 0 && r.In.Raw != r.Out.Raw {
+	if orcpt := r.Orcpt(); orcpt != "" && (d.dsn || len(args) > 0) && r.In.Raw != r.Out.Raw {
 		args = append(args, orcpt)
 	}
 	return args

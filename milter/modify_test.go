@@ -77,24 +77,24 @@ func TestHeaderModifications(t *testing.T) {
 		edits []policy.Edit
 		want  []string
 	}{
-		{"none", dialect{true, 1}, nil, nil},
-		{"add", dialect{true, 1}, []policy.Edit{add("X-New", " v")}, []string{"h X-New: v"}},
-		{"add, no leading space", dialect{false, 1}, []policy.Edit{add("X-New", " v\r\n\tw"), add("X-Two", "  x")}, []string{"h X-New:v\n\tw", "h X-Two: x"}},
-		{"insert on top of Postfix", dialect{true, 1}, []policy.Edit{insert(0, "X-New", " v")}, []string{"i 1 X-New: v"}},
-		{"insert on top of Sendmail", dialect{true, 0}, []policy.Edit{insert(0, "X-New", " v")}, []string{"i 0 X-New: v"}},
-		{"two on top", dialect{true, 1}, []policy.Edit{insert(0, "X-1", " a"), insert(0, "X-2", " b")}, []string{"i 1 X-2: b", "i 2 X-1: a"}},
-		{"in the middle", dialect{true, 1}, []policy.Edit{insert(3, "X-M", " v")}, []string{"i 4 X-M: v"}},
-		{"far behind the end", dialect{true, 1}, []policy.Edit{insert(99, "X-M", " v")}, []string{"h X-M: v"}},
-		{"change", dialect{true, 1}, []policy.Edit{change("x-a", 2, " new")}, []string{"m 2 X-A: new"}},
-		{"change twice is one", dialect{true, 1}, []policy.Edit{change("X-A", 2, " new"), change("X-A", 2, " newer")}, []string{"m 2 X-A: newer"}},
-		{"change and back is none", dialect{true, 1}, []policy.Edit{change("X-A", 2, " new"), change("X-A", 2, " 2")}, nil},
-		{"change to nothing is no removal", dialect{true, 1}, []policy.Edit{change("X-A", 2, "")}, []string{"m 2 X-A: "}},
-		{"removed from the last", dialect{true, 1}, []policy.Edit{remove("X-A", 1), remove("X-A", 1)}, []string{"m 2 X-A:", "m 1 X-A:"}},
-		{"the name counts as received", dialect{true, 1}, []policy.Edit{remove("X-A", 1), change("X-A", 1, " now")}, []string{"m 2 X-A: now", "m 1 X-A:"}},
-		{"add, then remove it", dialect{true, 1}, []policy.Edit{add("X-New", " v"), remove("X-New", 1)}, nil},
-		{"insert of a name that is there, then change the received", dialect{true, 1},
+		{"none", dialect{true, 1, true}, nil, nil},
+		{"add", dialect{true, 1, true}, []policy.Edit{add("X-New", " v")}, []string{"h X-New: v"}},
+		{"add, no leading space", dialect{false, 1, true}, []policy.Edit{add("X-New", " v\r\n\tw"), add("X-Two", "  x")}, []string{"h X-New:v\n\tw", "h X-Two: x"}},
+		{"insert on top of Postfix", dialect{true, 1, true}, []policy.Edit{insert(0, "X-New", " v")}, []string{"i 1 X-New: v"}},
+		{"insert on top of Sendmail", dialect{true, 0, true}, []policy.Edit{insert(0, "X-New", " v")}, []string{"i 0 X-New: v"}},
+		{"two on top", dialect{true, 1, true}, []policy.Edit{insert(0, "X-1", " a"), insert(0, "X-2", " b")}, []string{"i 1 X-2: b", "i 2 X-1: a"}},
+		{"in the middle", dialect{true, 1, true}, []policy.Edit{insert(3, "X-M", " v")}, []string{"i 4 X-M: v"}},
+		{"far behind the end", dialect{true, 1, true}, []policy.Edit{insert(99, "X-M", " v")}, []string{"h X-M: v"}},
+		{"change", dialect{true, 1, true}, []policy.Edit{change("x-a", 2, " new")}, []string{"m 2 X-A: new"}},
+		{"change twice is one", dialect{true, 1, true}, []policy.Edit{change("X-A", 2, " new"), change("X-A", 2, " newer")}, []string{"m 2 X-A: newer"}},
+		{"change and back is none", dialect{true, 1, true}, []policy.Edit{change("X-A", 2, " new"), change("X-A", 2, " 2")}, nil},
+		{"change to nothing is no removal", dialect{true, 1, true}, []policy.Edit{change("X-A", 2, "")}, []string{"m 2 X-A: "}},
+		{"removed from the last", dialect{true, 1, true}, []policy.Edit{remove("X-A", 1), remove("X-A", 1)}, []string{"m 2 X-A:", "m 1 X-A:"}},
+		{"the name counts as received", dialect{true, 1, true}, []policy.Edit{remove("X-A", 1), change("X-A", 1, " now")}, []string{"m 2 X-A: now", "m 1 X-A:"}},
+		{"add, then remove it", dialect{true, 1, true}, []policy.Edit{add("X-New", " v"), remove("X-New", 1)}, nil},
+		{"insert of a name that is there, then change the received", dialect{true, 1, true},
 			[]policy.Edit{insert(0, "X-A", " 0"), change("X-A", 2, " one")}, []string{"m 1 X-A: one", "i 1 X-A: 0"}},
-		{"insert below what goes", dialect{true, 1}, []policy.Edit{insert(2, "X-M", " v"), remove("From", 1)}, []string{"m 1 From:", "i 2 X-M: v"}},
+		{"insert below what goes", dialect{true, 1, true}, []policy.Edit{insert(2, "X-M", " v"), remove("From", 1)}, []string{"m 1 From:", "i 2 X-M: v"}},
 	} {
 		tx := transaction(t, header, "")
 		do(t, tx, tc.edits...)
@@ -196,7 +196,15 @@ func TestEnvelopeModifications(t *testing.T) {
 		{"remove", func(tx *policy.Transaction) { do(t, tx, policy.Edit{Kind: policy.RemoveRcpt, Rcpt: tx.Rcpts[0]}) }, []string{"- <a@example.org>"}},
 		{"replace", func(tx *policy.Transaction) {
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
-		}, []string{"- <a@example.org>", "+ <z@example.org>"}},
+		}, []string{"- <a@example.org>", "2 <z@example.org> ORCPT=rfc822;a@example.org"}},
+		{"replace of one whom the client calls otherwise", func(tx *policy.Transaction) {
+			tx.Rcpts[0].Params = []policy.Param{{Key: "ORCPT", Value: "rfc822;o@example.org", Raw: "ORCPT=rfc822;o@example.org"}}
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
+		}, []string{"- <a@example.org>", "2 <z@example.org> ORCPT=rfc822;o@example.org"}},
+		{"replace of a bare local part", func(tx *policy.Transaction) {
+			tx.Rcpts[0].In = path("a")
+			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
+		}, []string{"- <a>", "+ <z@example.org>"}},
 		{"replace keeps NOTIFY and says who it was", func(tx *policy.Transaction) {
 			tx.Rcpts[0].Params = []policy.Param{{Key: "NOTIFY", Value: "FAILURE", Raw: "NOTIFY=FAILURE"}}
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
@@ -220,7 +228,7 @@ func TestEnvelopeModifications(t *testing.T) {
 		{"into one that was refused", func(tx *policy.Transaction) {
 			tx.Rcpts[0].State = policy.RcptRefused
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: path("a@example.org")})
-		}, []string{"+ <a@example.org>"}},
+		}, []string{"2 <a@example.org> ORCPT=rfc822;b@example.org"}},
 		{"into one that was dropped", func(tx *policy.Transaction) {
 			tx.Rcpts[0].State = policy.RcptDropped
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[1], Path: path("a@example.org")})
@@ -230,7 +238,7 @@ func TestEnvelopeModifications(t *testing.T) {
 			for _, r := range tx.Rcpts {
 				do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: r, Path: path("z@example.org")})
 			}
-		}, []string{"- <a@example.org>", "- <b@example.org>", "+ <z@example.org>"}},
+		}, []string{"- <a@example.org>", "- <b@example.org>", "2 <z@example.org> ORCPT=rfc822;a@example.org"}},
 		{"dropped, and said with a source route", func(tx *policy.Transaction) {
 			tx.Rcpts[0].In = path("@h.example:a@example.org")
 			tx.Rcpts[0].Out, tx.Rcpts[0].State = tx.Rcpts[0].In, policy.RcptDropped
@@ -238,7 +246,7 @@ func TestEnvelopeModifications(t *testing.T) {
 		{"replaced, and said with a source route", func(tx *policy.Transaction) {
 			tx.Rcpts[0].In = path(`@h.example,@i.example:"a"@Example.Org.`)
 			do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: path("z@example.org")})
-		}, []string{`- <"a"@Example.Org.>`, "+ <z@example.org>"}},
+		}, []string{`- <"a"@Example.Org.>`, "2 <z@example.org> ORCPT=rfc822;a@example.org"}},
 		{"each spelling of one", func(tx *policy.Transaction) {
 			tx.Rcpts[0].In, tx.Rcpts[1].In = path(`"b"@example.org`), path("b@Example.Org")
 			for _, r := range tx.Rcpts {
@@ -256,7 +264,7 @@ func TestEnvelopeModifications(t *testing.T) {
 	} {
 		tx := transaction(t, "", "", "a@example.org", "b@example.org", "b@example.org")
 		tc.edit(tx)
-		if d := cmp.Diff(tc.want, describeAll(t, modifications(tx, dialect{}))); d != "" {
+		if d := cmp.Diff(tc.want, describeAll(t, modifications(tx, dialect{dsn: true}))); d != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.name, d)
 		}
 	}
@@ -358,5 +366,20 @@ func TestOddFields(t *testing.T) {
 	want := []string{"X-A: 1\r\n", "?:v\r\n", "a?b:v\r\n", "From?x:\r\n", "X:a\r\n b: c\r\n \r\n d\r\n", strings.Repeat("n", 998) + ": v\r\n"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// A Sendmail without DSN would lose a recipient that has a parameter.
+func TestNoNameWithoutDSN(t *testing.T) {
+	tx := transaction(t, "", "", "a@example.org")
+	do(t, tx, policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: tx.Rcpts[0], Path: policytest.Path(t, "z@example.org")})
+	for want, params := range map[string][]policy.Param{
+		"+ <z@example.org>": nil,
+		"2 <z@example.org> NOTIFY=NEVER ORCPT=rfc822;a@example.org": {{Key: "NOTIFY", Value: "NEVER", Raw: "NOTIFY=NEVER"}},
+	} {
+		tx.Rcpts[0].Params = params
+		if d := cmp.Diff([]string{"- <a@example.org>", want}, describeAll(t, modifications(tx, dialect{}))); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
 	}
 }

@@ -107,3 +107,41 @@ func TestRecipientEditsThroughPostfix(t *testing.T) {
 		}
 	}
 }
+
+// A report is to name the recipient whom the sender knows. An MTA that is told
+// nothing of him takes the new address for the one that was asked for.
+func TestReplacedKeepsItsName(t *testing.T) {
+	rule := policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+		return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.ReplaceRcpt, Rcpt: s.Tx.Rcpts[0], Path: policytest.Path(t, "new@example.org")})
+	})
+	all := func(t *testing.T, p *policyServer, addr string, mta *postfix.Postfix, params, want string) {
+		p.use(rule)
+		c := client.Dial(t, addr, "").Greet("one.example")
+		c.Must("250", "MAIL FROM:<a@example.net>")
+		c.Must("250", "RCPT TO:<@h.example:old+1@example.org>"+params)
+		if r := data(c, mail); !strings.HasPrefix(r, "250") {
+			t.Fatalf("message: %q", r)
+		}
+		if got := strings.Join(mta.Messages(1)[0].Rcpts, " "); got != want {
+			t.Errorf("delivered to %s, want %s", got, want)
+		}
+	}
+	const named = "<new@example.org> ORCPT=rfc822;old+2B1@example.org"
+	for name, main := range map[string]map[string]string{
+		"Postfix": {}, "Postfix without original recipients": {"enable_original_recipient": "no"},
+		"Postfix without DSN": {"smtpd_discard_ehlo_keywords": "dsn"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := serve(t)
+			mta := postfix.Start(t, postfix.Options{Milters: []string{"inet:" + p.addr}, Main: main})
+			all(t, p, mta.Addr, mta, "", named)
+		})
+	}
+	t.Run("Sendmail", func(t *testing.T) {
+		p := serve(t)
+		p.use()
+		mta := postfix.Start(t, postfix.Options{})
+		// One that may not offer DSN is not told, unless the client made use of it.
+		all(t, p, sendmail(t, p.addr, mta.Addr), mta, " NOTIFY=FAILURE", named+" NOTIFY=FAILURE")
+	})
+}
