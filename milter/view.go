@@ -23,7 +23,7 @@ type field struct {
 	hidden     bool  // in the header as it goes on, not shown: a rule or we put it there
 	gone       bool  // not in the header as it goes on (any more)
 	lost       bool  // gone, and by a rule: what a filter says of it has no object
-	own        bool  // the place of the Received field that an MTA has on top
+	own        bool  // the place of the Received field that an MTA has on top at first
 }
 
 // viewOf makes the view of a filter. A signing one sees what goes on. A
@@ -49,11 +49,11 @@ func viewOf(tx *policy.Transaction, signs bool) *view {
 // newView shows fields as they are.
 func newView(fields []*message.Field, more int) *view {
 	v := &view{fields: make([]field, 0, len(fields)+more+1), names: make(map[string]int32)}
-	v.fields = append(v.fields, field{hidden: true, gone: true, own: true})
 	for _, f := range fields {
 		name := f.Name()
 		v.fields = append(v.fields, field{name: name, key: v.key(name), body: bodyIfField(f.IsField(), f.Body)})
 	}
+	v.insert(v.top(), field{hidden: true, gone: true, own: true})
 	return v
 }
 
@@ -107,9 +107,13 @@ func (v *view) remove(name string, first, last int, ours bool) {
 	}
 }
 
-// slot is where in the view the i-th place of the header as it goes on is.
+// slot is where in the view the i-th place of the header as it goes on is. On
+// top it is below the MTA's Received.
 func (v *view) slot(i int) int {
 	top := v.top()
+	if v.fields[top].own {
+		top++
+	}
 	for at := range v.fields {
 		if v.fields[at].gone {
 			continue
@@ -125,7 +129,7 @@ func (v *view) slot(i int) int {
 // top is the first place in the view behind mbox lines, above which no field
 // may stand.
 func (v *view) top() (slot int) {
-	for slot < len(v.fields) && v.fields[slot].name == "" {
+	for slot < len(v.fields) && v.fields[slot].name == "" && !v.fields[slot].own {
 		slot++
 	}
 	return slot
@@ -216,7 +220,8 @@ const (
 
 // place is where an insertion at index n stands: in the header as it goes on,
 // and in the view. A filter counts the fields it was shown and that are still
-// there, and the Received field that an MTA puts on top and does not show.
+// there, and the Received field that an MTA puts on top and does not show: what
+// is inserted at 0 stands above that, and index 1 is between the two then.
 func (v *view) place(n int) (index, slot int) {
 	for top := v.top(); slot < len(v.fields) && (n > 0 || slot < top); slot++ {
 		f := v.fields[slot]
