@@ -98,7 +98,8 @@ func (c *conn) serve(h *hand) {
 	default:
 		cause = err.Error()
 		c.srv.Metrics.broke()
-		c.env.Log.Warn("milter: connection ended", zap.String(policy.KeyListener, c.name), zap.Error(err))
+		c.env.Log.Warn("milter: connection ended", zap.String(policy.KeyListener, c.name),
+			zap.Stringer(policy.KeyPeer, c.nc.RemoteAddr()), zap.Error(err))
 	}
 }
 

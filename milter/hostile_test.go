@@ -28,6 +28,10 @@ func TestHostile(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.closed()
+			who := h.c.LocalAddr().String()
+			if l := logs.FilterMessage("milter: connection ended").All(); len(l) == 0 || l[len(l)-1].ContextMap()[policy.KeyPeer] != who {
+				t.Errorf("%q from %s is not logged with its peer", in, who)
+			}
 		}
 	}
 	m.hello()

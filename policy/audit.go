@@ -13,6 +13,7 @@ const (
 	KeySession  = "session"
 	KeyListener = "listener"
 	KeyClient   = "client" // name[address], as Postfix writes it
+	KeyPeer     = "peer"   // an MTA whose connection to the milter broke
 	KeyHelo     = "helo"
 	KeyProto    = "proto"
 	KeyTLS      = "tls"

@@ -1,10 +1,13 @@
 package socket
 
 import (
+	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +27,7 @@ type accept struct {
 	mu    sync.Mutex
 	call  func(fd uintptr) bool
 	fd    int
+	from  unix.RawSockaddrAny
 	errno syscall.Errno
 }
 
@@ -50,7 +54,9 @@ func Listen(l net.Listener) net.Listener {
 
 func (a *accept) take(fd uintptr) bool {
 	for {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, fd, 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		size := uint32(unsafe.Sizeof(a.from))
+		n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, fd, uintptr(unsafe.Pointer(&a.from)), uintptr(unsafe.Pointer(&size)),
+			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case unix.EINTR, unix.ECONNABORTED: // a client that has gone again
 			continue
@@ -64,7 +70,7 @@ func (a *accept) take(fd uintptr) bool {
 
 // Accept implements net.Listener.
 func (l *Listener) Accept() (net.Conn, error) {
-	fd, err := l.next()
+	fd, peer, err := l.next()
 	if err != nil {
 		return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: err}
 	}
@@ -72,7 +78,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if tcp {
 		noDelay(fd)
 	}
-	s := &stream{File: os.NewFile(uintptr(fd), l.Addr().Network()), listener: l.Addr()}
+	s := &stream{File: os.NewFile(uintptr(fd), l.Addr().Network()), listener: l.Addr(), peer: peer}
 	if s.raw, err = s.File.SyscallConn(); err != nil {
 		s.File.Close()
 		return nil, err
@@ -80,17 +86,35 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return open(s, s.raw, tcp), nil
 }
 
-func (l *Listener) next() (int, error) {
+func (l *Listener) next() (fd int, peer netip.AddrPort, err error) {
 	a := &l.accept
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := l.raw.Read(a.call); err != nil {
-		return 0, waiting(err)
+		return 0, peer, waiting(err)
 	}
 	if a.errno != 0 {
-		return 0, os.NewSyscallError("accept4", a.errno)
+		return 0, peer, os.NewSyscallError("accept4", a.errno)
 	}
-	return a.fd, nil
+	return a.fd, addrPort(&a.from), nil
+}
+
+// addrPort is the address of a TCP peer, not valid for any other.
+func addrPort(from *unix.RawSockaddrAny) netip.AddrPort {
+	switch from.Addr.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(from))
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), hostOrder(in.Port))
+	case unix.AF_INET6:
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(from))
+		return netip.AddrPortFrom(netip.AddrFrom16(in.Addr), hostOrder(in.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// hostOrder is a port that stands in memory as it does on the wire.
+func hostOrder(port uint16) uint16 {
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&port))[:])
 }
 
 // Close implements net.Listener.
@@ -104,13 +128,19 @@ type stream struct {
 	*os.File // waits for it, with deadlines
 	raw      syscall.RawConn
 	listener net.Addr
+	peer     netip.AddrPort // as it was when it came: the kernel forgets one that is gone
 }
 
 // LocalAddr implements net.Conn.
 func (s *stream) LocalAddr() net.Addr { return s.addr(unix.Getsockname) }
 
 // RemoteAddr implements net.Conn.
-func (s *stream) RemoteAddr() net.Addr { return s.addr(unix.Getpeername) }
+func (s *stream) RemoteAddr() net.Addr {
+	if s.peer.IsValid() {
+		return net.TCPAddrFromAddrPort(s.peer)
+	}
+	return s.addr(unix.Getpeername)
+}
 
 // addr asks the socket; one that is closed has the listener's address.
 func (s *stream) addr(ask func(fd int) (unix.Sockaddr, error)) net.Addr {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,31 @@ func TestAccepted(t *testing.T) {
 			t.Errorf("closing twice: %v", err)
 		}
 	})
+}
+
+// A peer that is gone, whom the kernel knows no more, keeps his address: it is
+// not ours.
+func TestPeerThatIsGone(t *testing.T) {
+	for _, where := range []string{"127.0.0.1:0", "[::1]:0", "[::]:0"} {
+		plain, err := net.Listen("tcp", where)
+		if err != nil {
+			t.Logf("no IPv6 here: %v", err)
+			continue
+		}
+		l := Listen(plain)
+		t.Cleanup(func() { l.Close() })
+		ours, theirs := dial(t, l)
+		want := theirs.LocalAddr().String()
+		theirs.(*net.TCPConn).SetLinger(0) // a reset
+		theirs.Close()
+		_, err = ours.Read(make([]byte, 1))
+		if !errors.Is(err, syscall.ECONNRESET) || !strings.Contains(err.Error(), "->"+want+": ") {
+			t.Errorf("%s: %v, and the peer was %s", where, err, want)
+		}
+		if got := ours.RemoteAddr().String(); got != want {
+			t.Errorf("%s: remote address %s, want %s", where, got, want)
+		}
+	}
 }
 
 // Close ends an Accept that waits, and removes the file of a unix socket.
