@@ -62,6 +62,24 @@ func TestFilterOddReplies(t *testing.T) {
 	}
 }
 
+// The end of the packet is the end of a reply, too, and what is behind a NUL is
+// none of it, at whichever command it comes: MTAs take it so.
+func TestFilterReplyEnds(t *testing.T) {
+	for data, want := range map[string]string{
+		"550 5.7.1 no": "reject 550 5.7.1 no", "550 5.7.1 no\x00": "reject 550 5.7.1 no", "550 5.7.1 no\x00more": "reject 550 5.7.1 no",
+		"550 5.7.1 no\x00\x00": "reject 550 5.7.1 no", "55\x00 5.7.1 no": "continue", "550": "continue", "": "continue",
+	} {
+		for _, at := range []milter.Code{milter.CodeRcpt, milter.CodeData, milter.CodeEOB} {
+			d := greeted(t, saying(t, at, frame(t, 'y', data)))
+			v := oneMessage(d)
+			if got := say(v); got != want {
+				t.Errorf("%c: %q: %s, want %s", at, data, got, want)
+			}
+			d.done(v)
+		}
+	}
+}
+
 // out is the header as it goes on, "" where there is none yet.
 func out(d *door) string {
 	if d.s.Tx == nil || d.s.Tx.Header() == nil {

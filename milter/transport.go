@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -118,11 +119,12 @@ func (l *link) raw(cmd wire.Command, silent milter.OptProtocol) (*milter.Action,
 		case milter.ActAccept, milter.ActContinue, milter.ActDiscard, milter.ActReject, milter.ActTempFail:
 			return &milter.Action{Code: a}, nil
 		case milter.ActReplyCode:
-			if len(f.Data) < 5 {
+			text, _, _ := bytes.Cut(f.Data, []byte{0})
+			if len(text) < 4 {
 				return nil, wire.ErrMalformed
 			}
 			code, _, err := wire.DecodeReply(f)
-			return &milter.Action{Code: a, SMTPCode: code, SMTPText: string(f.Data[4 : len(f.Data)-1])}, err
+			return &milter.Action{Code: a, SMTPCode: code, SMTPText: string(text[4:])}, err
 		}
 		return nil, fmt.Errorf("%w: answer 0x%02x", wire.ErrMalformed, f.Code)
 	}

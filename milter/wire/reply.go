@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,16 +67,14 @@ func SplitReply(text string) (code int, lines []string, err error) {
 	return code, lines, nil
 }
 
-// DecodeReply reads a reply packet.
+// DecodeReply reads a reply packet. Its text ends with a NUL, or with the packet:
+// MTAs and go-milter take one without its NUL, and a refusal is not to get lost.
 func DecodeReply(f Frame) (code int, lines []string, err error) {
 	if milter.ActionCode(f.Code) != milter.ActReplyCode {
 		return 0, nil, fmt.Errorf("%w: 0x%02x is no reply", ErrMalformed, f.Code)
 	}
-	s, err := oneString(f.Data)
-	if err != nil {
-		return 0, nil, err
-	}
-	return SplitReply(s)
+	text, _, _ := bytes.Cut(f.Data, []byte{0})
+	return SplitReply(string(text))
 }
 
 // join makes the one string in which Sendmail and Postfix take the arguments
