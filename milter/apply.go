@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -22,20 +23,12 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 		return policy.Verdict{}, nil
 	}
 	ch := changes{mods: mods, dialect: dialect{leadSpace: c.link.ProtocolOption(milter.OptHeaderLeadingSpace)}}
-	verdict := policy.Verdict{}
-	for i := range mods {
-		switch m := &mods[i]; m.Code {
-		case milter.ActReplBody:
-			ch.replaced = true
-		case milter.ActQuarantine:
-			if s.Env.Keeper == nil && s.Face == policy.SMTP {
-				return verdict, fmt.Errorf("%w: it wants to quarantine, and there is no quarantine", errChange)
-			}
-			verdict = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
-		}
+	verdict := c.held(mods)
+	if verdict.Decided() && s.Env.Keeper == nil && s.Face == policy.SMTP {
+		return policy.Verdict{}, fmt.Errorf("%w: it wants to quarantine, and there is no quarantine", errChange)
 	}
-	if ch.replaced {
-		ch.body = newBody(mods)
+	if slices.ContainsFunc(mods, func(m milter.ModifyAction) bool { return m.Code == milter.ActReplBody }) {
+		ch.replaced, ch.body = true, newBody(mods)
 	}
 	twin, _ := s.Tx.Fork(nil)
 	if err := ch.make(twin, v.clone()); err != nil {
@@ -52,6 +45,16 @@ func (c *conversation) apply(s *policy.Session, v *view, mods []milter.ModifyAct
 	}
 	s.Env.Log.Debug("filter changed", zap.String(policy.KeyID, s.Tx.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Int(policy.KeyEdits, len(mods)))
 	return verdict, nil
+}
+
+// held is the verdict of a filter among whose changes is a quarantine.
+func (c *conversation) held(mods []milter.ModifyAction) (v policy.Verdict) {
+	for i := range mods {
+		if m := &mods[i]; m.Code == milter.ActQuarantine {
+			v = policy.Verdict{Action: policy.Quarantine, Reason: "filter " + c.f.Name() + ": " + clean(m.Reason)}
+		}
+	}
+	return v
 }
 
 // changes are what a filter asks for behind the end of a message.

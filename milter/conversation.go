@@ -29,6 +29,7 @@ type conversation struct {
 	heard   bool           // it was asked about the sender of this message
 	skip    bool           // it wants to hear no more of this message
 	late    policy.Verdict // decided earlier in this message, or where it could not be told
+	said    policy.Action  // of this message, and it decides nothing: ACCEPT, or what a shadow would have decided
 	failed  error          // why this message is not asked about
 	fair    bool           // it had its time when it was last dialled, see lazyConn
 	away    bool           // it failed before MAIL, where it is tried again
@@ -54,9 +55,30 @@ func (c *conversation) Eval(_ context.Context, s *policy.Session, ev *policy.Eve
 		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
 			zap.String(policy.KeyFilter, c.f.Name()), zap.String(policy.KeyVerdict, v.Action.String()),
 			zap.String(policy.KeyReply, v.Reply.String()), zap.String(policy.KeyReason, v.Reason))
-		v = policy.Verdict{Failed: v.Failed, Reason: v.Reason, Watched: v.Action}
+		if !v.Failed && ev.Hook != policy.Rcpt { // there it is one recipient's
+			c.said = v.Action
+		}
+		v = policy.Verdict{Failed: v.Failed, Reason: v.Reason}
+	}
+	if ev.Hook == policy.Message && !v.Failed {
+		c.sum(&v)
 	}
 	return v, nil
+}
+
+// sum makes of what was said about a message, at whatever command, what rules and
+// the log are told: that the filter accepted, or what a shadow would have decided.
+func (c *conversation) sum(v *policy.Verdict) {
+	said := c.said
+	if c.done {
+		said = policy.Accept
+	}
+	switch {
+	case c.f.Shadow:
+		v.Watched = said
+	case !v.Decided():
+		v.Action = said
+	}
 }
 
 // recovered is eval; a panic is a failure like any other. Where the conversation
@@ -246,7 +268,7 @@ func (c *conversation) abort() error {
 
 // reset forgets the last message, the failure too.
 func (c *conversation) reset() {
-	c.heard, c.skip, c.failed, c.late = false, false, nil, policy.Verdict{}
+	c.heard, c.skip, c.failed, c.late, c.said = false, false, nil, policy.Verdict{}, policy.Continue
 }
 
 // Tell implements policy.Conversation: a message that went no further is

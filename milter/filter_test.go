@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
 )
@@ -388,6 +390,74 @@ func TestFilterResults(t *testing.T) {
 	d.close()
 	if line := d.logs.FilterMessage("message").All()[0].ContextMap(); line["verdict"] != "rejected" || line["by"] != "filter" || line["rule"] != nil {
 		t.Errorf("audit line: verdict %v by %v, rule %v", line["verdict"], line["by"], line["rule"])
+	}
+}
+
+// What a filter said at an earlier command counts for the message: rules and the
+// log see that it accepted, and the log what a shadow would have decided.
+func TestFilterSaidEarlier(t *testing.T) {
+	for _, tc := range []struct {
+		name, at    string // when it answers so: a letter for the command
+		says        string
+		shadow      bool
+		action      policy.Action // of msg.filters
+		audit, next string        // the audit lines of this message, and of one that hears nothing of that kind
+	}{
+		{"accepts the client", "C", "a", false, policy.Accept, "accept", "accept"},
+		{"accepts HELO", "H", "a", false, policy.Accept, "accept", "accept"},
+		{"accepts the sender", "M", "a", false, policy.Accept, "accept", "continue"},
+		{"accepts a recipient", "R", "a", false, policy.Accept, "accept", "continue"},
+		{"accepts the header", "N", "a", false, policy.Accept, "accept", "continue"},
+		{"accepts the message", "E", "a", false, policy.Accept, "accept", "continue"},
+		{"refuses a recipient", "R", "r", false, policy.Continue, "continue", "continue"},
+		{"a shadow accepts the sender", "M", "a", true, policy.Continue, "shadow:accept", "continue"},
+		{"a shadow refuses the sender", "M", "r", true, policy.Continue, "shadow:reject", "continue"},
+		{"a shadow discards at a recipient", "R", "d", true, policy.Continue, "shadow:discard", "continue"},
+		{"a shadow refuses a recipient", "R", "r", true, policy.Continue, "continue", "continue"},
+		{"a shadow defers the data", "T", "t", true, policy.Continue, "shadow:tempfail", "continue"},
+		{"a shadow holds the message", "E", "qodd\x00", true, policy.Continue, "shadow:quarantine", "continue"},
+		{"a shadow discards the message", "E", "d", true, policy.Continue, "shadow:discard", "continue"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var quiet atomic.Bool
+			said := fakeFilter(t, func(_ int, f wire.Frame) string {
+				switch {
+				case string(rune(f.Code)) != tc.at || quiet.Load():
+				case len(tc.says) > 1: // a change, which has a text
+					return "\x00\x00\x00" + string(rune(len(tc.says))) + tc.says + goOn
+				default:
+					return "\x00\x00\x00\x01" + tc.says
+				}
+				return goOn
+			})
+			behind := fakeFilter(t, nil) // is asked whatever the first said
+			var told []policy.FilterResult
+			d := doorOf(t, t.Context(), []policy.Filter{&Filter{Label: "f", Address: said.addr(), Shadow: tc.shadow}, &Filter{Label: "g", Address: behind.addr()}},
+				policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+					told = append(told, s.Tx.Filters...)
+					return policy.Verdict{}, nil
+				}))
+			defer d.close()
+			d.connect()
+			d.helo("client.example")
+			for i, want := range []string{tc.audit, tc.next} {
+				d.mail("a@example.net")
+				d.rcpt("b@example.net")
+				v := d.message(aHeader, "x\r\n")
+				if v.Decided() {
+					t.Errorf("it decides: %s", say(v))
+				}
+				d.done(v)
+				line := d.logs.FilterMessage("message").All()[i].ContextMap()
+				if got := fmt.Sprint(line["filters"]); got != "[f="+want+" g=continue]" {
+					t.Errorf("audit line %d: filters %s, want %s", i, got, want)
+				}
+				quiet.Store(true)
+			}
+			if len(told) != 4 || told[0].Verdict.Action != tc.action || told[1].Verdict.Action != policy.Continue {
+				t.Errorf("msg.filters: %+v", told)
+			}
+		})
 	}
 }
 

@@ -30,7 +30,7 @@ func (c *conversation) verdict(act *milter.Action, h policy.Hook) (policy.Verdic
 		if h < policy.Mail {
 			c.done = true
 		} else {
-			c.skip = true
+			c.skip, c.said = true, policy.Accept
 		}
 		return policy.Verdict{}, nil
 	case milter.ActReject:
@@ -151,7 +151,7 @@ func (c *conversation) message(s *policy.Session, ev *policy.Event) (policy.Verd
 		if len(mods) > 0 {
 			s.Env.Log.Info("shadow", zap.String(policy.KeyID, tx.ID), zap.String(policy.KeyFilter, c.f.Name()), zap.Int(policy.KeyEdits, len(mods)))
 		}
-		return policy.Verdict{}, nil
+		return c.held(mods), nil
 	}
 	return c.apply(s, v, mods)
 }

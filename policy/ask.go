@@ -77,7 +77,7 @@ func (s *Session) filteredStage(ev *Event, end time.Time) {
 		return
 	}
 	for _, signs := range []bool{false, true} {
-		if fv := s.filterStage(ev, end, signs); fv.Decided() && fv.Action != Accept {
+		if fv := s.filterStage(ev, end, signs); fv.Decided() {
 			s.now = fv
 			return
 		}

@@ -30,7 +30,8 @@ func (s *Session) openFilters() {
 }
 
 // filterStage asks the filters of one phase in order. The first that decides
-// against the message ends the stage.
+// against the message ends the stage; one that accepts it decides nothing, and
+// rules and the log are told.
 func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 	if len(s.convs) == 0 {
 		return Verdict{}
@@ -63,7 +64,7 @@ func (s *Session) filterStage(ev *Event, end time.Time, signs bool) Verdict {
 			}
 			s.Tx.Filters = append(s.Tx.Filters, FilterResult{Name: c.Name(), Verdict: v, Err: err})
 		}
-		if v.Decided() {
+		if v.Decided() && v.Action != Accept {
 			s.step(Step{Hook: ev.Hook, By: c.Name(), Verdict: v, Took: time.Since(start)})
 			return v
 		}

@@ -22,7 +22,7 @@ var filterClass = (&class{name: "filter", typ: "Filter", doc: "What a filter sai
 	members: []*member{
 		{name: "name", typ: "string", doc: "The filter's name.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue { return glua.LString(f.Name) })},
-		{name: "verdict", typ: "string", doc: `"continue", "accept", "reject", "tempfail", "discard" or "quarantine".`,
+		{name: "verdict", typ: "string", doc: `"continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". A shadow's is always "continue".`,
 			get: filterField(func(f *policy.FilterResult) glua.LValue { return glua.LString(f.Verdict.Action.String()) })},
 		{name: "code", typ: "integer?", doc: "Code of the reply it wants; nil if it wants none.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue {
@@ -33,7 +33,7 @@ var filterClass = (&class{name: "filter", typ: "Filter", doc: "What a filter sai
 			})},
 		{name: "reply", typ: "string?", doc: "The whole reply.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue { return textOrNil(f.Verdict.Reply.String()) })},
-		{name: "error", typ: "string?", doc: "Why it could not be asked; its verdict is then what its on_error says.",
+		{name: "error", typ: "string?", doc: "Why it could not be asked; its verdict is then what its on_error makes of that, \"continue\" where it lets the message pass.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue {
 				if f.Err == nil {
 					return glua.LNil

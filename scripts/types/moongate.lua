@@ -133,10 +133,10 @@ function Header:set(value) end
 ---What a filter said of the message, from msg.filters.
 ---@class Filter
 ---@field name string The filter's name.
----@field verdict string "continue", "accept", "reject", "tempfail", "discard" or "quarantine".
+---@field verdict string "continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". A shadow's is always "continue".
 ---@field code integer? Code of the reply it wants; nil if it wants none.
 ---@field reply string? The whole reply.
----@field error string? Why it could not be asked; its verdict is then what its on_error says.
+---@field error string? Why it could not be asked; its verdict is then what its on_error makes of that, "continue" where it lets the message pass.
 local Filter = {}
 
 ---The recipient under judgement.

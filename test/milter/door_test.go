@@ -79,7 +79,7 @@ end)`,
 	c.Reply()
 	c.Must("250", "EHLO client.example")
 	for _, tc := range []struct{ from, subject, reply, seen string }{
-		{"a@example.net", "ham", "250", "continue nil, continue true"},
+		{"a@example.net", "ham", "250", "accept nil, continue true"},
 		{"a@example.net", "spam", "550 5.7.1 spam", ""},
 		{"a@partner.example", "spam", "250", "not asked, continue true"},
 	} {

@@ -161,7 +161,7 @@ end)`}})
 		if tc.addr != refuses.Addr {
 			_, seen, _ := strings.Cut(got, "X-Seen: ")
 			seen = strings.Join(strings.Fields(seen), " ")
-			if !strings.HasPrefix(seen, "continue; nil; nil; mx.example.org;") || !strings.Contains(seen, tc.want) {
+			if !strings.HasPrefix(seen, "accept; nil; nil; mx.example.org;") || !strings.Contains(seen, tc.want) {
 				t.Errorf("%s: the rule saw %.200q", tc.name, seen)
 			}
 		}
