@@ -120,7 +120,7 @@ A rule is ` + "`on.<stage>(function)`, `on.<stage>(\"name\", function)` or `on.<
 |---|---|
 | ` + "`name`" + ` | text; without it the rule is called by its place, ` + "`10-gate.lua:18`" + ` |
 | ` + "`on_error`" + ` | ` + "`\"tempfail\"`" + ` (the default), ` + "`\"accept\"`" + `: go on and mark the message, ` + "`\"reject\"`" + ` |
-| ` + "`timeout`" + ` | ` + "`\"500ms\"`" + `, ` + "`\"2s\"`" + `, or seconds |
+| ` + "`timeout`" + ` | ` + "`\"500ms\"`" + `, ` + "`\"2s\"`" + `, or seconds; at most 18 s, at message 110 s |
 | ` + "`mode`" + ` | ` + "`\"enforce\"`" + `, or ` + "`\"shadow\"`" + `: asked and logged, not obeyed |
 | ` + "`at`" + ` | ` + "`\"rcpt\"`" + ` for connect, helo and mail rules: the refusal is given at each RCPT |
 
