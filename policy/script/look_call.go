@@ -107,7 +107,9 @@ func (l *looker) handle(fn *ast.FunctionExpr, hook policy.Hook, own bool, e env)
 	switch hook {
 	case policy.Connect, policy.Helo:
 		classes = []*class{connClass}
-	case policy.Unknown, policy.Vrfy:
+	case policy.Unknown:
+		classes = []*class{connClass, commandLine}
+	case policy.Vrfy:
 		classes = []*class{connClass, text}
 	case policy.Auth:
 		classes = []*class{connClass, attemptClass}

@@ -3,6 +3,7 @@ package script
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,28 @@ func (l *looker) onFaces(x *ast.FuncCallExpr, name string) {
 		if most := least.MaxDelay / time.Second; n > float64(most) {
 			l.told(x.Line(), name, true, "delay: %s %d s is the most, and %g s is cut to that", where(least), most, n)
 		}
+	}
+}
+
+// commandLine is the class of the line that an unknown rule is given: text, too.
+var commandLine = &class{name: "line"}
+
+// blank is a pattern that wants one: a Postfix tells a milter the verb of a command that it does not know, and no more.
+var blank = regexp.MustCompile(`^(?:[^\[%]|%[^s])*(?: |%s)(?:[^*?-]|$)`)
+
+// wholeLine checks line:find("^GET /") in an unknown rule. line:lower() is the same line.
+func (l *looker) wholeLine(x *ast.FuncCallExpr, e env) {
+	if len(x.Args) == 0 || !slices.Contains(l.opts.Faces, policy.Milter) || !slices.Contains([]string{"find", "match", "gmatch", "gsub"}, x.Method) {
+		return
+	}
+	of := x.Receiver
+	if c, ok := of.(*ast.FuncCallExpr); ok && (c.Method == "lower" || c.Method == "upper") {
+		of = c.Receiver
+	}
+	id, ok := of.(*ast.IdentExpr)
+	p, ok2 := x.Args[0].(*ast.StringExpr)
+	if ok && ok2 && e[id.Value] == commandLine && blank.MatchString(p.Value) {
+		l.told(x.Line(), x.Method, true, "line: a Postfix that asks as a milter tells the first word alone, so this never fits there")
 	}
 }
 

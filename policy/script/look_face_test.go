@@ -41,6 +41,13 @@ func TestToldForFaces(t *testing.T) {
 		{"timeout beyond", "on.mail(function(msg) end)\non.message({timeout='60s'}, function(msg) end)", Options{Longest: longest},
 			"10-test.lua:2:1: on.message: timeout 1m0s: a rule has at most 22.5s here, at `listener[0]`", false},
 
+		{"the line in a milter", "on.unknown(function(conn, line)\n  if line:lower():find('^get ') or line:match('^RTSP%S*%s+x') then return disconnect(421, 'no') end\nend)", Options{Faces: both},
+			"10-test.lua:2:19: line: a Postfix that asks as a milter tells the first word alone, so this never fits there\n" +
+				"10-test.lua:2:41: line: a Postfix that asks as a milter tells the first word alone, so this never fits there", false},
+		{"its first word", "on.unknown(function(conn, line)\n  if line:find('^SSH%-') or line:find('^GET ?') or line:find('^GET%s*') or line:find('^[^ ]+$') then return disconnect(421, 'no') end\nend)", Options{Faces: both}, "", false},
+		{"another line", "on.unknown(function(conn, line)\n  local line = conn.listener\n  if line:find('a b') then return disconnect(421, 'no') end\nend)", Options{Faces: both}, "", false},
+		{"the line at the door", "on.unknown(function(conn, line)\n  if line:find('^GET ') then return disconnect(421, 'no') end\nend)", Options{Faces: smtp}, "", false},
+
 		{"never asked", "on.unknown(function(conn, line) end)\non.vrfy(function(conn, line) end)",
 			Options{NotAsked: map[policy.Hook]string{policy.Unknown: "the MTA answers", policy.Vrfy: "the MTA answers"}},
 			"10-test.lua:1:1: on.unknown is never asked here: the MTA answers\n10-test.lua:2:1: on.vrfy is never asked here: the MTA answers", false},

@@ -11,7 +11,7 @@ import (
 func (l *looker) class(x ast.Expr, e env) *class {
 	switch x := x.(type) {
 	case *ast.IdentExpr:
-		if c := e[x.Value]; c != beyond && c != text {
+		if c := e[x.Value]; c != beyond && c != text && c != commandLine {
 			return c
 		}
 	case *ast.AttrGetExpr:
@@ -138,6 +138,7 @@ func (l *looker) method(x *ast.FuncCallExpr, e env) {
 		l.iterator(x.Receiver, e)
 		l.tells(x.Receiver, x.Method)
 		l.textMethod(x, e)
+		l.wholeLine(x, e)
 		l.needs(x.Receiver, e)
 		return
 	}

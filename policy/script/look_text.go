@@ -9,14 +9,14 @@ import (
 	"github.com/moongate/moongate/policy/lua"
 )
 
-// text is the class of a name that is text: the line of an unknown rule, a local made of text.
+// text is the class of a name that is text: the line of a vrfy rule, a local made of text.
 var text = &class{name: "text"}
 
 // isText reports whether an expression is text, or nil where there is none.
 func (l *looker) isText(x ast.Expr, e env) bool {
 	switch x := x.(type) {
 	case *ast.IdentExpr:
-		return e[x.Value] == text
+		return e[x.Value] == text || e[x.Value] == commandLine
 	case *ast.AttrGetExpr:
 		m := l.field(x, e)
 		return m != nil && strings.TrimSuffix(m.typ, "?") == "string"
