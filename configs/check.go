@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -128,10 +129,15 @@ func (c *Config) checkAddresses(add adder) {
 		if f.Address == "" {
 			add(path+".address", "this [[filter]] has no `address`")
 		}
-		if other, ok := names[f.Name]; ok && f.Name != "" {
-			add(path+".name", "`filter`: the name %q is already taken by `%s`", f.Name, other)
+		name := cmp.Or(f.Name, string(f.Address))
+		switch other, ok := names[name]; {
+		case !ok || name == "":
+			names[name] = path
+		case f.Name == "":
+			add(path+".address", "`filter`: without a `name` this one is called %q, as `%s` is: give it another", name, other)
+		default:
+			add(path+".name", "`filter`: the name %q is already taken by `%s`", name, other)
 		}
-		names[f.Name] = path
 	}
 	for i, a := range c.DNS.Servers {
 		host, port, ok := a.hostPort()
