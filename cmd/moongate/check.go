@@ -69,7 +69,11 @@ func check(ctx context.Context, o options, dir string, stdout, stderr io.Writer)
 	bad := len(problems) > 0
 
 	if cfg.Policy.Scripts != "" && len(unread) == 0 {
-		p, found := script.Load(snapshot(cfg), scriptOptions(cfg, zap.NewNop()))
+		opts := scriptOptions(cfg, zap.NewNop())
+		if dir != "" {
+			opts.Filters = nil // there are those of a configuration that is not looked at
+		}
+		p, found := script.Load(snapshot(cfg), opts)
 		showPolicy(stderr, found, cfg.Policy.Scripts)
 		if p == nil {
 			return nil, failed(exitConfig)

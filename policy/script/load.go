@@ -46,8 +46,8 @@ type Options struct {
 	// for it: a longer timeout is worth a warning.
 	Longest [policy.NumAsked]Longest
 
-	// Filters are the names that msg:skip_filter may give: another is worth a
-	// warning. nil: they are not known.
+	// Filters are the names that msg:skip_filter and msg.filters may give: another
+	// is worth a warning. nil: they are not known.
 	Filters []string
 
 	// Watch is told the names of the DNS lists that a version declares when it

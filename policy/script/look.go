@@ -36,7 +36,7 @@ type looker struct {
 	inHook    bool
 	inBody    bool // not in a function within the handler
 	nils      []nilUse
-	reads     []read            // of Options.Unknown
+	reads     []read            // of what is always nil
 	spared    map[ast.Expr]bool // reads without which a rule goes on as it is meant
 	tested    map[string]bool   // what may be nil and is tested somewhere
 	assigned  map[string]bool   // names that get another value than their first

@@ -89,18 +89,34 @@ func (l *looker) told(line int, word string, warning bool, format string, args .
 	l.problems[len(l.problems)-1].Warning = warning
 }
 
-// read is where a file reads a field that is never known.
+// read is where a file reads what is always nil.
 type read struct {
-	name string
-	key  *ast.StringExpr
-	of   ast.Expr
+	name, text string // of what, and what is told of it
+	key        *ast.StringExpr
+	of         ast.Expr
 }
 
 // unknown notes that a field is read.
 func (l *looker) unknown(name string, of *ast.AttrGetExpr, key *ast.StringExpr) {
-	if l.opts.Unknown[name] != "" {
-		l.reads = append(l.reads, read{name, key, of})
+	if why := l.opts.Unknown[name]; why != "" {
+		l.reads = append(l.reads, read{name, name + " is always nil here: " + why, key, of})
 	}
+}
+
+// filterRead checks msg.filters.rspamd: a filter that is not in the configuration has said nothing. A name that is nearly another's
+// is missed even where the rule goes on without it.
+func (l *looker) filterRead(x *ast.AttrGetExpr, e env) {
+	m := l.field(x.Object, e)
+	key, ok := x.Key.(*ast.StringExpr)
+	if m == nil || m.typ != "table<string, Filter>" || !ok || l.opts.Filters == nil || slices.Contains(l.opts.Filters, key.Value) {
+		return
+	}
+	of, meant := ast.Expr(x), didYouMean(key.Value, l.opts.Filters)
+	if meant != "" {
+		of = nil
+	}
+	name := "msg.filters." + key.Value
+	l.reads = append(l.reads, read{name, fmt.Sprintf("%s is always nil: there is no [[filter]] %q%s", name, key.Value, meant), key, of})
 }
 
 // spare notes what a condition reads that may be nil without being missed: then its branch is not taken, or the rest of the condition
@@ -128,10 +144,14 @@ func (l *looker) spare(x ast.Expr, alone bool) {
 	}
 }
 
-// warnUnknown tells of the reads of what is never known, once a file: a policy may well be written for a face that is to come, and
+// warnUnknown tells of the reads of what is always nil, once a file: a policy may well be written for a face that is to come, and
 // whoever knows does not want to hear it of each rule. Where the rules do without it, it is a note.
 func (l *looker) warnUnknown() {
-	for _, name := range slices.Sorted(maps.Keys(l.opts.Unknown)) {
+	told := map[string]string{}
+	for _, r := range l.reads {
+		told[r.name] = r.text
+	}
+	for _, name := range slices.Sorted(maps.Keys(told)) {
 		var missed, spared []*ast.StringExpr
 		for _, r := range l.reads {
 			switch {
@@ -150,7 +170,7 @@ func (l *looker) warnUnknown() {
 			continue
 		}
 		first := keys[0]
-		p := l.chunk.At(first.Line(), first.Value, 0, "%s is always nil here: %s", name, l.opts.Unknown[name])
+		p := l.chunk.At(first.Line(), first.Value, 0, "%s", told[name])
 		p.Warning, p.Note = true, note
 		var also []string
 		for i, k := range keys[1:] {

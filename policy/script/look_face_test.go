@@ -77,6 +77,32 @@ func TestUnknownFactOnceAFile(t *testing.T) {
 	}
 }
 
+// What no filter can have said is nil, and is told once a file, too.
+func TestUnknownFilter(t *testing.T) {
+	for _, tc := range []struct {
+		filters []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"rspamd"}, ""},
+		{[]string{"rspamd2"}, "10-test.lua:2:18: msg.filters.rspamd is always nil: there is no [[filter]] \"rspamd\" (did you mean 'rspamd2'?) (also read in lines 3, 5)"},
+		{[]string{}, "10-test.lua:2:18: msg.filters.rspamd is always nil: there is no [[filter]] \"rspamd\""},
+	} {
+		_, ps := Load(snapshot("on.message(function(msg)\n  if msg.filters.rspamd and msg.filters.rspamd.verdict == 'reject' then return end\n"+
+			"  local f = msg.filters['rspamd']\n  for name, f in pairs(msg.filters) do log.info(name) end\n  return msg.filters.rspamd and accept()\nend)"), Options{Filters: tc.filters})
+		if got := problemLines(ps); got != tc.want {
+			t.Errorf("with %q:\n%s\nwant\n%s", tc.filters, got, tc.want)
+		}
+	}
+	// A rule that does without it may be meant for another face; a slip of the pen is none.
+	for name, note := range map[string]bool{"rspamd": true, "clmav": false} {
+		_, ps := Load(snapshot("on.message(function(msg)\n  local f = msg.filters."+name+"\n  if f and f.verdict == 'reject' then return end\nend)"), Options{Filters: []string{"clamav"}})
+		if len(ps) != 1 || ps[0].Note != note {
+			t.Errorf("%s: %s", name, problemLines(ps))
+		}
+	}
+}
+
 // A reload that takes the drawer away from a policy that uses it is refused, and
 // the policy goes on with it.
 func TestDrawerTakenAway(t *testing.T) {

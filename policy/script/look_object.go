@@ -86,6 +86,7 @@ func (l *looker) read(x *ast.AttrGetExpr, e env) {
 	if ok {
 		l.tells(x.Object, key.Value)
 	}
+	l.filterRead(x, e)
 	c := l.class(x.Object, e)
 	if c == nil || !ok {
 		return
