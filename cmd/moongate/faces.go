@@ -13,29 +13,36 @@ import (
 // What the faces cannot do with this configuration, beyond their tables: the
 // policy is told when it is loaded (docs/faces.md).
 
-// onlyForwarded reports whether all mail comes from a Postfix that speaks for
-// its clients: what it answers itself, and what it keeps to itself, nobody asks.
-func onlyForwarded(cfg *configs.Config) bool {
-	return len(cfg.Listeners) > 0 && cfg.Milter.Address == "" &&
-		!slices.ContainsFunc(cfg.Listeners, func(l configs.Listener) bool { return len(l.XForward) == 0 })
+// forwarded reports whether all mail of the SMTP door comes from a Postfix that
+// speaks for its clients.
+func forwarded(cfg *configs.Config) bool {
+	return len(cfg.Listeners) > 0 && !slices.ContainsFunc(cfg.Listeners, func(l configs.Listener) bool { return len(l.XForward) == 0 })
 }
 
-// unknown are the facts that no front-end of the configuration can have. As a
+// unknown are the facts that no listener of the configuration can have. As a
 // milter we have them from the MTA.
 func unknown(cfg *configs.Config) map[string]string {
-	switch {
-	case onlyForwarded(cfg):
-		const why = "every listener has xforward, which does not tell it"
-		return map[string]string{"conn.user": why, "conn.tls": why}
-	case len(cfg.Listeners) > 0 && cfg.Milter.Address == "":
-		return map[string]string{"conn.user": "AUTH is not supported yet at a listener", "conn.tls": "TLS is not supported yet at a listener"}
+	if len(cfg.Listeners) == 0 {
+		return nil
 	}
-	return nil
+	facts := map[string]string{"conn.user": "AUTH", "conn.tls": "TLS"}
+	for name, what := range facts {
+		where, why, but := "here", what+" is not supported yet at a listener", ""
+		if cfg.Milter.Address != "" {
+			where, why, but = "at a listener", what+" is not supported yet there", ", and only an MTA at [milter] tells it"
+		}
+		if forwarded(cfg) {
+			why = "every listener has xforward, which does not tell it"
+		}
+		facts[name] = where + ": " + why + but
+	}
+	return facts
 }
 
-// notAsked are the hooks at which nobody asks.
+// notAsked are the hooks at which nobody asks: a Postfix that speaks for its
+// clients answers such commands itself.
 func notAsked(cfg *configs.Config) map[policy.Hook]string {
-	if !onlyForwarded(cfg) {
+	if !forwarded(cfg) || cfg.Milter.Address != "" {
 		return nil
 	}
 	const why = "every listener has xforward, and the Postfix in front answers such commands"

@@ -29,8 +29,8 @@ type Options struct {
 	MaxStates   int            // Lua states of one version; 0: 1024
 	Budget      lua.Budget     // of one hook call; zero fields: the language's defaults
 
-	// Unknown names fields that a front-end can never know, and why:
-	// "conn.user" behind a proxy that does not tell. Reading one is worth a
+	// Unknown names fields that a front-end can never know, where and why:
+	// "conn.user" is "here: the proxy does not tell". Reading one is worth a
 	// warning.
 	Unknown map[string]string
 

@@ -358,7 +358,7 @@ end)
 
 func TestUnknownFacts(t *testing.T) {
 	p, ps := Load(snapshot("on.rcpt(function(msg, rcpt)\n  if msg.conn.user then return accept() end\n  if msg.conn.ip == 'x' then return accept() end\nend)"),
-		Options{Unknown: map[string]string{"conn.user": "the proxy does not tell"}})
+		Options{Unknown: map[string]string{"conn.user": "here: the proxy does not tell"}})
 	if want := "10-test.lua:2:15: conn.user is always nil here: the proxy does not tell"; p == nil || problemLines(ps) != want || !ps[0].Warning {
 		t.Errorf("policy %v: %s", p, problemLines(ps))
 	}

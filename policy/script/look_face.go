@@ -99,7 +99,7 @@ type read struct {
 // unknown notes that a field is read.
 func (l *looker) unknown(name string, of *ast.AttrGetExpr, key *ast.StringExpr) {
 	if why := l.opts.Unknown[name]; why != "" {
-		l.reads = append(l.reads, read{name, name + " is always nil here: " + why, key, of})
+		l.reads = append(l.reads, read{name, name + " is always nil " + why, key, of})
 	}
 }
 

@@ -71,7 +71,7 @@ func (o Options) forFaces(of Options) Options {
 // miss it: the rules may well be meant for a door that is to come.
 func TestUnknownFactOnceAFile(t *testing.T) {
 	_, ps := Load(snapshot("on.rcpt(function(msg, rcpt)\n  if msg.conn.user then return accept() end\n  if msg.conn.user == 'x' or msg.conn.tls then return accept() end\n  if msg.conn.user == 'y' then return accept() end\nend)"),
-		Options{Unknown: map[string]string{"conn.user": "no AUTH", "conn.tls": "no TLS"}})
+		Options{Unknown: map[string]string{"conn.user": "here: no AUTH", "conn.tls": "here: no TLS"}})
 	if want := "10-test.lua:3:15: conn.user is always nil here: no AUTH (also read in line 4)\n10-test.lua:3:39: conn.tls is always nil here: no TLS"; problemLines(ps) != want {
 		t.Errorf("got\n%s\nwant\n%s", problemLines(ps), want)
 	}
