@@ -41,7 +41,7 @@ var headerMembers = []*member{
 			x.do(L, "add_header", policy.Edit{Kind: policy.AddHeader, Name: name, Value: x.value(L, "add_header", name, 3)})
 			return 0
 		}},
-	{name: "insert_header", from: policy.Mail, params: []param{nameParam, valueParam, {"position", "integer?", "0, the default, is the top."}},
+	{name: "insert_header", from: policy.Mail, params: []param{nameParam, valueParam, {"position", "integer?", "0, the default, is the top, or below the lines \"From ...\" of an mbox if the message begins with such."}},
 		doc: "Puts a field on top, or at a position.",
 		do: func(x *state, L *glua.LState, self any) int {
 			name := checkString(L, 2, "insert_header")

@@ -92,7 +92,7 @@ function Msg:add_header(name, value) end
 ---Puts a field on top, or at a position. From mail on.
 ---@param name string The field's name, in any case.
 ---@param value string Its value. What is no ASCII is encoded (RFC 2047) unless the message is SMTPUTF8; long values are folded; a line end in it is an error.
----@param position? integer 0, the default, is the top.
+---@param position? integer 0, the default, is the top, or below the lines "From ..." of an mbox if the message begins with such.
 function Msg:insert_header(name, value, position) end
 
 ---Gives the message exactly one field of that name: the first one is changed, others are removed; if there is none it is added. From headers on.
