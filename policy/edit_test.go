@@ -1,18 +1,20 @@
-package policy
+package policy_test
 
 import (
 	"slices"
 	"testing"
+
+	"github.com/moongate/moongate/policy"
 )
 
 // What an edit of the header does thousands of times is counted, and every edit
 // of the envelope is told.
 func TestEditLines(t *testing.T) {
-	var edits []Edit
+	var edits []policy.Edit
 	for range 150 {
-		edits = append(edits, Edit{Kind: RemoveHeader, Name: "X", Index: 1, Last: 3}, Edit{Kind: AddHeader, Name: "Y"}, Edit{Kind: AddRcpt, Path: Path{Raw: "<a@b>"}})
+		edits = append(edits, policy.Edit{Kind: policy.RemoveHeader, Name: "X", Index: 1, Last: 3}, policy.Edit{Kind: policy.AddHeader, Name: "Y"}, policy.Edit{Kind: policy.AddRcpt, Path: policy.Path{Raw: "<a@b>"}})
 	}
-	lines := EditLines(edits)
+	lines := policy.EditLines(edits)
 	count := func(want string) (n int) {
 		for _, s := range lines {
 			if s == want {
@@ -27,7 +29,7 @@ func TestEditLines(t *testing.T) {
 	if more := lines[250:]; !slices.Equal(more, []string{"add_header: 100 more", "remove_header: 100 more"}) {
 		t.Errorf("%q", more)
 	}
-	if lines := EditLines(edits[:3]); len(lines) != 3 {
+	if lines := policy.EditLines(edits[:3]); len(lines) != 3 {
 		t.Errorf("%q", lines)
 	}
 }

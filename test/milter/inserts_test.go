@@ -9,12 +9,20 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/emersion/go-milter"
-
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/test/client"
 	"github.com/moongate/moongate/test/moongate"
 	"github.com/moongate/moongate/test/postfix"
+)
+
+// Packets of the milter protocol, by their octets.
+const (
+	cmdAbort        = 'A'
+	cmdQuit         = 'Q'
+	actContinue     = 'c'
+	actAddHeader    = 'h'
+	actInsertHeader = 'i'
+	actChangeHeader = 'm'
 )
 
 // changer is a filter of raw packets: it makes these changes to the message of
@@ -54,21 +62,21 @@ func changer(t *testing.T, changes map[string][]wire.Modification) string {
 				if cmd.Name == "Subject" {
 					subject = strings.TrimSpace(cmd.Value)
 				}
-				add(wire.Act(milter.ActContinue), nil)
+				add(wire.Act(actContinue), nil)
 			case wire.End:
 				for _, m := range changes[subject] {
 					add(m.Frame())
 				}
-				add(wire.Act(milter.ActContinue), nil)
+				add(wire.Act(actContinue), nil)
 			case wire.Signal:
-				if cmd.Code == milter.CodeQuit {
+				if cmd.Code == cmdQuit {
 					return
 				}
-				if cmd.Code != milter.CodeAbort {
-					add(wire.Act(milter.ActContinue), nil)
+				if cmd.Code != cmdAbort {
+					add(wire.Act(actContinue), nil)
 				}
 			default:
-				add(wire.Act(milter.ActContinue), nil)
+				add(wire.Act(actContinue), nil)
 			}
 			var out []byte
 			for _, f := range answer {
@@ -95,7 +103,7 @@ func changer(t *testing.T, changes map[string][]wire.Modification) string {
 // counted, is not compared: at the door the upstream adds one on top of all.
 func TestFilterInsertsAsWithPostfix(t *testing.T) {
 	insert := func(at int, name string) wire.Modification {
-		return wire.Modification{Code: milter.ActInsertHeader, Index: uint32(at), Name: name, Value: "v"}
+		return wire.Modification{Code: actInsertHeader, Index: uint32(at), Name: name, Value: "v"}
 	}
 	changes := map[string][]wire.Modification{
 		"in turn":      {insert(0, "I0"), insert(1, "I1"), insert(2, "I2")},
@@ -110,9 +118,9 @@ func TestFilterInsertsAsWithPostfix(t *testing.T) {
 			name := fmt.Sprintf("I%d", i)
 			switch rnd.IntN(6) {
 			case 0:
-				mods = append(mods, wire.Modification{Code: milter.ActAddHeader, Name: name, Value: "v"})
+				mods = append(mods, wire.Modification{Code: actAddHeader, Name: name, Value: "v"})
 			case 1:
-				mods = append(mods, wire.Modification{Code: milter.ActChangeHeader, Index: 1, Name: []string{"X-A", "To"}[rnd.IntN(2)]})
+				mods = append(mods, wire.Modification{Code: actChangeHeader, Index: 1, Name: []string{"X-A", "To"}[rnd.IntN(2)]})
 			default:
 				mods = append(mods, insert(rnd.IntN(5), name))
 			}
