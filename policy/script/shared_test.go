@@ -487,7 +487,7 @@ func TestSlowPatterns(t *testing.T) {
 // The largest text can be looked through several times: a rule that looks at
 // the body is not to fail at each large message.
 func TestLargeTextBudget(t *testing.T) {
-	c := connect(t, `local evil = re([[(?i)evil\.(exe|scr)]]) on.helo("r", function()
+	c := connect(t, `local evil = re([[(?i)evil\.(exe|scr)]]) on.helo({ name = "r", timeout = "18s" }, function()
 		local body = string.rep("x", 1048576)
 		for i = 1, 7 do if evil:test(body) then return reject("found") end end
 		return reject("looked")
