@@ -1,9 +1,6 @@
 package message
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -15,66 +12,6 @@ import (
 // quarter of a million. Postfix's header_size_limit of 100 KB leaves room for a
 // few thousand, and real mail has less than a hundred.
 const MaxFields = 10_000
-
-// Field is one header field, or a leading mbox "From " line, which is none and
-// has no name. It never changes, and headers share it: the pointer tells one
-// field from another.
-type Field struct {
-	raw    []byte // with CRLF; folds are inside
-	colon  int16  // index of the colon in raw, below maxName; -1 for an mbox line
-	name   int16  // length of the name
-	origin int32  // 1-based occurrence of this name as received; 0 if it was added
-}
-
-// Name returns the field name as it was written, without blanks before the
-// colon.
-func (f Field) Name() string { return string(f.raw[:f.name]) }
-
-// Is reports whether the field has this name, without regard to case.
-func (f Field) Is(name string) bool {
-	if int(f.name) != len(name) {
-		return false
-	}
-	for i, c := range f.raw[:f.name] { // a name is ASCII
-		if d := name[i]; c != d && lower(c) != lower(d) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
-
-// Raw returns the octets of the field with its CRLF.
-func (f Field) Raw() []byte { return f.raw }
-
-// Body returns what stands behind the colon, leading blank and folds included,
-// without the final CRLF.
-func (f Field) Body() string {
-	return strings.TrimSuffix(string(f.raw[f.colon+1:]), "\r\n")
-}
-
-// Value returns the unfolded body, blanks around it removed. RFC 5322 2.2.3.
-func (f Field) Value() string {
-	v := f.raw[f.colon+1:]
-	if bytes.IndexByte(v, '\n') < len(v)-1 {
-		v = bytes.ReplaceAll(v, []byte("\r\n"), nil)
-	}
-	return string(bytes.Trim(v, " \t\r\n"))
-}
-
-// Origin returns the 1-based occurrence of the field among those of its name
-// as received, and 0 for a field that was added: milters count so. It is known
-// in a Clone, which is what edits are made to.
-func (f Field) Origin() int { return int(f.origin) }
-
-// IsField reports whether it is a field at all, and no mbox line.
-func (f Field) IsField() bool { return f.colon >= 0 }
 
 // Header is an ordered list of fields. It is not safe for concurrent use.
 type Header struct {
@@ -89,39 +26,6 @@ type Header struct {
 
 // long is how many fields a header has when an index is worth it.
 const long = 64
-
-// ParseHeader reads a header from the front of block, whose lines end in CRLF,
-// and returns how many octets it took. The header ends before the first line
-// that is neither field nor continuation; an empty line is such a line and is
-// not taken. block is kept: the caller must not change it.
-func ParseHeader(block []byte) (*Header, int) {
-	fields := make([]Field, 0, 16)
-	at, mbox := 0, true
-	for at < len(block) {
-		line := lineAt(block[at:])
-		kind, name, colon := classify(line, len(fields) == 0, mbox)
-		mbox = mbox && kind == lineMbox
-		if kind == lineOther {
-			break
-		}
-		switch kind {
-		case lineField:
-			fields = append(fields, Field{raw: block[at : at+len(line) : at+len(line)], colon: int16(colon), name: int16(name)})
-		case lineFold:
-			f := &fields[len(fields)-1]
-			start := at - len(f.raw)
-			f.raw = block[start : at+len(line) : at+len(line)]
-		case lineMbox:
-			fields = append(fields, Field{raw: block[at : at+len(line) : at+len(line)], colon: -1})
-		}
-		at += len(line)
-	}
-	h := &Header{fields: make([]*Field, len(fields))}
-	for i := range fields {
-		h.fields[i] = &fields[i]
-	}
-	return h, at
-}
 
 // number fills in the origins, before the first change.
 func (h *Header) number() {
@@ -178,65 +82,6 @@ func (h *Header) key(f *Field) int32 {
 		h.names[name] = k
 	}
 	return k
-}
-
-type lineKind uint8
-
-const (
-	lineOther lineKind = iota
-	lineField
-	lineFold
-	lineMbox
-)
-
-// IsHeaderLine reports whether a line (with CRLF) goes on with a header. first
-// is true for the first line of a message, mbox while nothing but mbox lines
-// was seen. A reader that looks for the end of the header asks it line by line.
-func IsHeaderLine(line []byte, first, mbox bool) bool {
-	kind, _, _ := classify(line, first, mbox)
-	return kind != lineOther
-}
-
-// maxName is how far into a line Postfix looks for the colon, in octets
-// (line_length_limit).
-const maxName = 2048
-
-// classify decides as Postfix does (is_header_buf, smtpd's data_cmd): a name of
-// printable ASCII without blank, then blanks, then a colon. A "From " line in
-// front of the first field is skipped.
-func classify(line []byte, first, mbox bool) (kind lineKind, name, colon int) {
-	if len(line) == 0 {
-		return lineOther, 0, 0
-	}
-	if line[0] == ' ' || line[0] == '\t' {
-		if first || mbox {
-			return lineOther, 0, 0
-		}
-		return lineFold, 0, 0
-	}
-	if mbox && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
-		return lineMbox, 0, 0
-	}
-	line = line[:min(len(line), maxName)]
-	i := 0
-	for i < len(line) && line[i] > ' ' && line[i] < 0x7f && line[i] != ':' {
-		i++
-	}
-	name = i
-	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
-		i++
-	}
-	if name == 0 || i == len(line) || line[i] != ':' {
-		return lineOther, 0, 0
-	}
-	return lineField, name, i
-}
-
-func lineAt(b []byte) []byte {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i+1]
-	}
-	return b
 }
 
 // Len returns the number of fields, mbox lines included.
@@ -415,53 +260,4 @@ func (h *Header) Size() int {
 		n += len(f.raw)
 	}
 	return n
-}
-
-func newField(name, body string) *Field {
-	raw := make([]byte, 0, len(name)+len(body)+3)
-	raw = append(append(append(raw, name...), ':'), body...)
-	raw = append(raw, '\r', '\n')
-	return &Field{raw: raw, colon: int16(len(name)), name: int16(len(name))}
-}
-
-// Errors of CheckField.
-var (
-	errFieldName = errors.New("a header name is printable ASCII without blank and colon (RFC 5322 2.2)")
-	ErrFieldLine = errors.New("a header line is longer than 998 octets (RFC 5322 2.1.1)")
-)
-
-// CheckField checks a field before it is added: the name by RFC 5322 2.2, the
-// body (as it stands behind the colon, leading blank included) for octets that
-// would end the field: CR and LF only as folds, no NUL. ErrFieldLine says that
-// nothing else is wrong with it.
-func CheckField(name, body string) error {
-	if name == "" || len(name) > 76 {
-		return errFieldName
-	}
-	for i := 0; i < len(name); i++ {
-		if name[i] <= ' ' || name[i] > '~' || name[i] == ':' {
-			return errFieldName
-		}
-	}
-	line, long := len(name)+1, false
-	for i := 0; i < len(body); i++ {
-		switch c := body[i]; {
-		case c == '\r':
-			if i+2 >= len(body) || body[i+1] != '\n' || body[i+2] != ' ' && body[i+2] != '\t' {
-				return fmt.Errorf("the value of %s holds a line end", name)
-			}
-			i++
-			line = -1
-		case c == '\n':
-			return fmt.Errorf("the value of %s holds a line end", name)
-		case c == 0:
-			return fmt.Errorf("the value of %s holds a NUL", name)
-		}
-		line++
-		long = long || line > 998
-	}
-	if long {
-		return ErrFieldLine
-	}
-	return nil
 }
