@@ -46,12 +46,12 @@ type conn struct {
 	behind time.Duration // how long we have worked since the MTA last waited for us
 	owed   time.Duration // delays of stages at which it does not wait
 
-	written time.Time // when the limit of a write was set
+	writing limit // of an answer
 
 	mu       sync.Mutex
 	draining bool
-	busy     bool      // a message is under way
-	until    time.Time // when a read gives up
+	busy     bool  // a message is under way
+	reading  limit // of the wait for the next command
 }
 
 func (s *Server) newConn(nc net.Conn, name string) *conn {
@@ -139,6 +139,20 @@ func (c *conn) loop() error {
 	}
 }
 
+// A limit is when a read or a write gives up. One that is late by a hundredth will
+// do: to set it costs as much as a small rule.
+type limit struct{ at time.Time }
+
+// set has the wait from now on end in time, and at most a hundredth later.
+func (l *limit) set(wait time.Duration, deadline func(time.Time) error) error {
+	end := time.Now().Add(wait)
+	if late := l.at.Sub(end); late >= 0 && late <= wait/100 {
+		return nil
+	}
+	l.at = end.Add(wait / 100)
+	return deadline(l.at)
+}
+
 // deadline is how long the next command may take to come: an SMTP session may
 // idle for long, one of a server that shuts down may not.
 func (c *conn) deadline() error {
@@ -152,14 +166,7 @@ func (c *conn) deadline() error {
 	if c.draining && !c.busy {
 		wait = linger
 	}
-	// One that is late by a hundredth will do: to set it costs as much as a
-	// small rule.
-	end := time.Now().Add(wait)
-	if late := c.until.Sub(end); late >= 0 && late <= wait/100 {
-		return nil
-	}
-	c.until = end.Add(wait / 100)
-	return c.nc.SetReadDeadline(c.until)
+	return c.reading.set(wait, c.nc.SetReadDeadline)
 }
 
 // drain makes a session without a message end soon, and one with a message
@@ -169,8 +176,7 @@ func (c *conn) drain() {
 	defer c.mu.Unlock()
 	c.draining = true
 	if !c.busy {
-		c.until = time.Now().Add(linger)
-		c.nc.SetReadDeadline(c.until)
+		c.reading.set(linger, c.nc.SetReadDeadline)
 	}
 }
 
@@ -284,10 +290,7 @@ func (c *conn) flush() error {
 		return nil
 	}
 	c.behind = 0
-	if now := time.Now(); now.Sub(c.written) > c.srv.write()/100 {
-		c.written = now
-		c.nc.SetWriteDeadline(now.Add(c.srv.write() + c.srv.write()/100))
-	}
+	c.writing.set(c.srv.write(), c.nc.SetWriteDeadline)
 	_, err := c.nc.Write(c.out)
 	if cap(c.out) > 128<<10 {
 		c.out = nil // a replaced body does not stay with an idle session
