@@ -18,7 +18,7 @@ const (
 	slotBytes    = 16
 	arrayBytes   = 512 // the first 32 slots
 	mapsBytes    = 700
-	entryBytes   = 130
+	entryBytes   = 160
 	closureBytes = 176
 )
 

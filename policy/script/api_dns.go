@@ -13,6 +13,7 @@ import (
 	glua "github.com/yuin/gopher-lua"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 // maxLookup is the longest that one lookup waits; it ends 200 ms before its
@@ -61,7 +62,7 @@ func dnsFunction(name, typ, doc string) *function {
 		do: func(x *state, L *glua.LState) int {
 			domain, err := policy.NewPath("x@"+strings.TrimSuffix(checkString(L, 1, "dns."+name), "."), true)
 			if err != nil || domain.Literal { // what strangers call a domain: no such name
-				L.Push(L.NewTable())
+				L.Push(lua.NewList(L, 0))
 				return 1
 			}
 			return x.dns(L, typ, domain.Domain)
@@ -78,7 +79,7 @@ var dnsLibrary = &library{name: "dns", doc: "Questions to the DNS. Answers are c
 			do: func(x *state, L *glua.LState) int {
 				a, err := netip.ParseAddr(checkString(L, 1, "dns.ptr"))
 				if err != nil {
-					L.Push(L.NewTable())
+					L.Push(lua.NewList(L, 0))
 					return 1
 				}
 				return x.dns(L, "PTR", a.Unmap().WithZone("").String())
@@ -98,8 +99,9 @@ func (x *state) dns(L *glua.LState, typ, name string) int {
 	if typ == "MX" {
 		values = exchangers(values)
 	}
-	t := L.NewTable()
-	for _, v := range values[:min(len(values), 100)] {
+	values = values[:min(len(values), 100)]
+	t := lua.NewList(L, len(values))
+	for _, v := range values {
 		t.Append(x.text(L, v))
 	}
 	L.Push(t)

@@ -10,6 +10,7 @@ import (
 	glua "github.com/yuin/gopher-lua"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 // Only these answers of a list say "listed", unless the author says otherwise;
@@ -248,7 +249,7 @@ func (d *dnsListRef) check(L *glua.LState) int {
 	if values, err := x.lookup(ctx, policy.Query{Service: "dns", Type: "TXT", Name: h.name}); err == nil && len(values) > 0 {
 		reason = printable(values[0])
 	}
-	t := L.NewTable()
+	t := lua.NewRecord(L, 3)
 	t.RawSetString("zone", glua.LString(h.zone.name))
 	t.RawSetString("answer", glua.LString(h.answer))
 	t.RawSetString("reason", x.text(L, reason))

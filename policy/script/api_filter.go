@@ -4,6 +4,7 @@ import (
 	glua "github.com/yuin/gopher-lua"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 // filterResult is what a filter said of this message.
@@ -44,10 +45,10 @@ var filterClass = (&class{name: "filter", typ: "Filter", doc: "What a filter sai
 
 // filterTable is msg.filters.
 func filterTable(x *state, m *msgVars) glua.LValue {
-	t := x.L.NewTable()
+	t := lua.NewRecord(x.L, len(m.tx.Filters))
 	for i := range m.tx.Filters {
 		f := &m.tx.Filters[i]
-		x.Meter.Alloc(x.L, 200)
+		x.Meter.Alloc(x.L, 100)
 		t.RawSetString(f.Name, filterClass.userdata(&filterResult{x, f}))
 	}
 	return t

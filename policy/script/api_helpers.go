@@ -13,6 +13,8 @@ import (
 	"time"
 
 	glua "github.com/yuin/gopher-lua"
+
+	"github.com/moongate/moongate/policy/lua"
 )
 
 var textParam = []param{{"text", "string", ""}}
@@ -86,12 +88,11 @@ var timeLibrary = &library{name: "time", doc: "The clock.", functions: []*functi
 		doc:     "The time taken apart, in the server's time zone.",
 		do: func(x *state, L *glua.LState) int {
 			t := x.when(L).Local()
-			parts := L.NewTable()
+			parts := lua.NewRecord(L, 7)
 			for k, v := range map[string]int{"year": t.Year(), "month": int(t.Month()), "day": t.Day(), "hour": t.Hour(), "min": t.Minute(),
 				"sec": t.Second(), "wday": (int(t.Weekday())+6)%7 + 1} {
 				parts.RawSetString(k, glua.LNumber(v))
 			}
-			x.Meter.Alloc(L, 1500)
 			L.Push(parts)
 			return 1
 		}},

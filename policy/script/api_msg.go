@@ -6,6 +6,7 @@ import (
 	glua "github.com/yuin/gopher-lua"
 
 	"github.com/moongate/moongate/policy"
+	"github.com/moongate/moongate/policy/lua"
 )
 
 var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to the final reply. It shows what goes on: a rule reads what the rules before it changed.",
@@ -40,11 +41,10 @@ var msgClass = (&class{name: "msg", typ: "Msg", doc: "One message, from MAIL to 
 			get: msg(func(x *state, m *msgVars) glua.LValue { return paramTable(x, m.tx.In.Params) })},
 		{name: "rcpts", typ: "string[]", doc: "Addresses that are to get the message; a new table each time.",
 			get: msg(func(x *state, m *msgVars) glua.LValue {
-				t := x.L.NewTable()
+				t := lua.NewList(x.L, len(m.tx.Rcpts))
 				for _, r := range m.tx.Rcpts {
 					if r.Live() {
-						x.Meter.Alloc(x.L, int64(len(r.Out.Address))+48)
-						t.Append(glua.LString(r.Out.Address))
+						t.Append(x.text(x.L, r.Out.Address))
 					}
 				}
 				return t
@@ -68,10 +68,9 @@ var plannedMembers = []*member{
 }
 
 func paramTable(x *state, params []policy.Param) glua.LValue {
-	t := x.L.NewTable()
+	t := lua.NewRecord(x.L, len(params))
 	for _, p := range params {
-		x.Meter.Alloc(x.L, int64(len(p.Raw))+130)
-		t.RawSetString(p.Key, glua.LString(p.Value))
+		t.RawSetString(p.Key, x.text(x.L, p.Value))
 	}
 	return t
 }

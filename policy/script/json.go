@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	glua "github.com/yuin/gopher-lua"
+
+	"github.com/moongate/moongate/policy/lua"
 )
 
 const maxJSONDepth = 32
@@ -66,28 +68,10 @@ func (x *state) jsonValue(L *glua.LState, d *json.Decoder, depth int) (glua.LVal
 		if depth >= maxJSONDepth {
 			return nil, errors.New("nested more than 32 deep")
 		}
-		x.Meter.Alloc(L, 400)
-		table := L.NewTable()
-		for i := 1; d.More(); i++ {
-			key := glua.LValue(glua.LNumber(i))
-			if t == '{' {
-				k, err := d.Token()
-				if err != nil {
-					return nil, err
-				}
-				key = x.text(L, k.(string))
-			}
-			v, err := x.jsonValue(L, d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			x.Meter.Alloc(L, 130)
-			if v != glua.LNil {
-				table.RawSet(key, v)
-			}
+		if t == '{' {
+			return x.jsonObject(L, d, depth)
 		}
-		_, err := d.Token()
-		return table, err
+		return x.jsonArray(L, d, depth)
 	case string:
 		return x.text(L, t), nil
 	case float64:
@@ -96,6 +80,56 @@ func (x *state) jsonValue(L *glua.LState, d *json.Decoder, depth int) (glua.LVal
 		return glua.LBool(t), nil
 	}
 	return glua.LNil, nil
+}
+
+// jsonArray and jsonObject gather what there is first: a table has its size when it is made.
+func (x *state) jsonArray(L *glua.LState, d *json.Decoder, depth int) (glua.LValue, error) {
+	var values []glua.LValue
+	for d.More() {
+		v, err := x.jsonValue(L, d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		x.Meter.Alloc(L, 32)
+		values = append(values, v)
+	}
+	table := lua.NewList(L, len(values))
+	for i, v := range values {
+		if v != glua.LNil {
+			table.RawSetInt(i+1, v)
+		}
+	}
+	_, err := d.Token()
+	return table, err
+}
+
+func (x *state) jsonObject(L *glua.LState, d *json.Decoder, depth int) (glua.LValue, error) {
+	type member struct {
+		key   string
+		value glua.LValue
+	}
+	var members []member
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		key := t.(string)
+		x.Meter.Alloc(L, int64(len(key))+64)
+		v, err := x.jsonValue(L, d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if v != glua.LNil {
+			members = append(members, member{key, v})
+		}
+	}
+	table := lua.NewRecord(L, len(members))
+	for _, m := range members {
+		table.RawSetString(m.key, m.value)
+	}
+	_, err := d.Token()
+	return table, err
 }
 
 func (x *state) encodeJSON(L *glua.LState, b *bytes.Buffer, v glua.LValue, depth int) error {
