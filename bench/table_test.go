@@ -231,7 +231,9 @@ func run(t *testing.T, addr, name string, args ...string) {
 		t.Fatal(err)
 	}
 	cmd.Stderr, cmd.Stdout = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A session of its own, as a daemon has: Linux shares the processor out between sessions (sched_autogroup), and what runs
+	// in that of the load is waited for by all of it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
