@@ -33,7 +33,7 @@ var late = strings.NewReplacer("on.connect(", `on.connect({ at = "rcpt" }, `, "o
 // milters starts those that a Postfix is to ask: moongate with a rule at each
 // of seven stages, over both kinds of socket, and with rules that answer at
 // RCPT; and filters with a callback at each stage that lets all pass, in Python
-// (python3-milter) and in C.
+// (python3-milter), over both kinds too, and in C.
 func milters(t *testing.T, binary string) []milter {
 	tcp := free(t)
 	serve(t, binary, tcp, stages+hold, fmt.Sprintf("[milter]\naddress = %q\n", tcp))
@@ -59,6 +59,10 @@ func milters(t *testing.T, binary string) []milter {
 		t.Log("no python3-milter here: left out")
 	} else {
 		asked = append(asked, milter{"python3-milter", libmilter(t, python, "-c", passing)})
+		address := "unix:" + filepath.Join(dir, "python")
+		run(t, address, python, "-c", passing, address)
+		os.Chmod(filepath.Join(dir, "python"), 0o666)
+		asked = append(asked, milter{"python3-milter over a unix socket", address})
 	}
 	empty := filepath.Join(t.TempDir(), "empty")
 	if out, err := exec.Command("cc", "-O2", "-o", empty, "testdata/empty.c", "-lmilter", "-lpthread").CombinedOutput(); err != nil {
