@@ -266,7 +266,8 @@ type Limits struct {
 	// Line is the longest body line that passes as it is.
 	Line Size `toml:"line" min:"1000"`
 
-	// Errors is how many refused commands a session may have before 421.
+	// Errors is how many refused commands a session may have before 421. Beyond
+	// 100 commands that lead to no message each counts as a refused one.
 	Errors int `toml:"errors" min:"1"`
 
 	// Connections is how many sessions may be open at once; the next one

@@ -57,15 +57,19 @@ func (s *session) say(verb string, r policy.Reply, by policy.Source, rcpt *polic
 	if !r.Refuses() {
 		return r
 	}
-	s.errors++
-	switch {
-	case r.Code == 421:
+	if r.Code == 421 {
 		s.close(verb + " answered 421")
-	case s.errors > s.set.Limits.Errors && s.cause == "":
+	}
+	s.erred()
+	return r
+}
+
+// erred counts an error, and ends the session with one too many.
+func (s *session) erred() {
+	if s.errors++; s.errors > s.set.Limits.Errors && s.cause == "" {
 		s.out.add(&replyErrors)
 		s.close("too many errors")
 	}
-	return r
 }
 
 // refuse gives the client a verdict that refuses.

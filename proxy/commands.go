@@ -33,15 +33,15 @@ var commands map[string]*command
 
 func init() { // the functions refer to the table
 	commands = map[string]*command{
-		"HELO": {(*session).checkHelo, policy.Helo, (*session).helo},
-		"EHLO": {(*session).checkHelo, policy.Helo, (*session).helo},
+		"HELO": {(*session).checkHelo, policy.Helo, junk((*session).helo)},
+		"EHLO": {(*session).checkHelo, policy.Helo, junk((*session).helo)},
 		"MAIL": {(*session).checkMail, policy.Mail, (*session).mail},
 		"RCPT": {(*session).checkRcpt, policy.Rcpt, (*session).rcpt},
 		"DATA": {(*session).checkData, policy.Data, (*session).data},
-		"RSET": {checkNoArg, nobody, (*session).rset},
-		"NOOP": {checkAny, nobody, says(&replyOK)}, // RFC 5321 4.1.1.9: an argument is ignored
-		"HELP": {checkAny, nobody, says(&replyHelp)},
-		"VRFY": {checkArg, policy.Vrfy, says(&replyVrfy)},
+		"RSET": {checkNoArg, nobody, junk((*session).rset)},
+		"NOOP": {checkAny, nobody, junk(says(&replyOK))}, // RFC 5321 4.1.1.9: an argument is ignored
+		"HELP": {checkAny, nobody, junk(says(&replyHelp))},
+		"VRFY": {checkArg, policy.Vrfy, junk(says(&replyVrfy))},
 		"EXPN": {checkArg, policy.Vrfy, says(&replyNotHere)},
 		"QUIT": {checkNoArg, nobody, (*session).quit},
 
@@ -213,6 +213,18 @@ func says(r *policy.Reply) func(*session, *call, policy.Verdict) {
 	}
 }
 
+// junk is a command that is answered and leads to no message by itself: a client
+// that says nothing else could keep its place for ever. Beyond a limit each
+// counts as an error. What is refused counts as one anyway.
+func junk(do func(*session, *call, policy.Verdict)) func(*session, *call, policy.Verdict) {
+	return func(s *session, k *call, v policy.Verdict) {
+		do(s, k, v)
+		if s.junk++; s.junk > s.set.Limits.Junk {
+			s.erred()
+		}
+	}
+}
+
 // rset ends the transaction. RFC 5321 4.1.1.5.
 func (s *session) rset(k *call, _ policy.Verdict) {
 	s.forgetTransaction("RSET")
@@ -245,6 +257,9 @@ func (s *session) finish(o *policy.Outcome) {
 	}
 	if o.Action == policy.Accept {
 		s.errors = 0
+	}
+	if o.Reply.Positive() { // of a discarded one, too: its client has sent a message
+		s.junk = 0
 	}
 	s.relay.settleDown()
 	s.swallow, s.dropped, s.forward = policy.Verdict{}, false, nil

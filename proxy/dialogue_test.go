@@ -286,6 +286,8 @@ func (st *stage) setting(s string) error {
 		st.set.Limits.Recipients = n
 	case "errors":
 		st.set.Limits.Errors = n
+	case "junk":
+		st.set.Limits.Junk = n
 	case "header":
 		st.set.Limits.Header = n
 	case "line":

@@ -47,6 +47,7 @@ type session struct {
 	event     policy.Event   // of the command at hand
 	verdict   policy.Verdict // about the command at hand
 	errors    int            // refused commands since the last accepted message
+	junk      int            // commands without a message since the last one
 	cause     string         // why the session ends; "" while it goes on
 
 	// Of a peer that may speak for others (forwarded.go).

@@ -51,6 +51,7 @@ type Limits struct {
 	Header      int   // octets of a header block; default 1 MB
 	Line        int   // octets of a body line; default 1 MB
 	Errors      int   // refused commands before 421; default 20
+	Junk        int   // commands without a message before each counts as a refused one; default 100
 	Connections int   // sessions at once; default 1000
 	PerNetwork  int   // of them, from one /24 or /64; 0: no limit
 	Turned      int   // clients that are told at the same time that there is no room; default 200
@@ -73,6 +74,7 @@ func (s Settings) prepared() *Settings {
 	def(&s.Limits.Header, 1<<20)
 	def(&s.Limits.Line, 1<<20)
 	def(&s.Limits.Errors, 20)
+	def(&s.Limits.Junk, 100)
 	def(&s.Limits.Connections, 1000)
 	def(&s.Limits.Turned, 200)
 	def(&s.Timeouts.Idle, 300*time.Second)
