@@ -289,7 +289,9 @@ type Limits struct {
 
 // Timeouts is [timeouts].
 type Timeouts struct {
-	// Idle is how long a client may be silent between commands.
+	// Idle is how long a client may be silent between commands; 10 s at most
+	// while nearly all connections are taken, and inside a transaction while
+	// others wait for an upstream connection.
 	Idle time.Duration `toml:"idle" min:"1ms"`
 
 	// Data is how long a client may be silent inside a message.

@@ -240,7 +240,7 @@ func nobodyLeft() *policy.Outcome {
 func (s *session) readBy() {
 	wait := s.set.Timeouts.Data
 	if s.srv.stress.Load() {
-		wait = min(wait, stressIdle)
+		wait = min(wait, s.set.Timeouts.Stress)
 	}
 	s.conn.SetReadDeadline(time.Now().Add(wait))
 }

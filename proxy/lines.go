@@ -193,6 +193,16 @@ func (l *lines) Watch() error {
 	return err
 }
 
+// More is Watch for who may have a part of a line: it waits for the next octets,
+// whatever is here.
+func (l *lines) More() error {
+	err := l.fill()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.err = nil
+	}
+	return err
+}
+
 // Release gives the buffer back; what is unread is gone. The reader answers
 // net.ErrClosed from then on.
 func (l *lines) Release() {

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"time"
 )
 
 // errShutdown is what next answers when the client is to hear 421 4.3.2.
 var errShutdown = errors.New("shutdown")
+
+// errWanted is what it answers when others wait for the upstream connection that
+// lies idle in the client's transaction.
+var errWanted = errors.New("others wait for its upstream connection")
 
 // next returns the next command line. Before it waits, every reply that the
 // client is owed has left: RFC 2920 3.2.
@@ -46,7 +51,10 @@ func (s *session) queued() bool {
 func (s *session) park() error {
 	wait := s.set.Timeouts.Idle
 	if s.srv.stress.Load() { // RFC 5321 4.5.3.2.7 wants 5 minutes; less by choice, as Postfix
-		wait = min(wait, stressIdle)
+		wait = min(wait, s.set.Timeouts.Stress)
+	}
+	if s.relay.up != nil {
+		return s.parkHolding(wait)
 	}
 	s.mu.Lock()
 	s.idle = s.policy.Tx == nil
@@ -63,6 +71,39 @@ func (s *session) park() error {
 	s.idle = false
 	s.mu.Unlock()
 	return err
+}
+
+// parkHolding is park for a session in whose transaction an upstream connection
+// lies idle. While others wait for one, a client may be silent for
+// Timeouts.Stress: a few that begin transactions and fall silent would keep the
+// upstream from all others. A command must be whole by then. Between DATA and
+// its answer nobody is here: no message under way is cut.
+func (s *session) parkHolding(wait time.Duration) error {
+	now, patience := time.Now(), s.set.Timeouts.Stress
+	until, look := now.Add(wait), now.Add(min(wait, patience))
+	for !s.queued() {
+		s.conn.SetReadDeadline(look)
+		if s.in.Buffered() > maxCommand+1 { // too long: Line reads on and skips it
+			return nil
+		}
+		err := s.in.More()
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		}
+		if now = time.Now(); !now.Before(until) {
+			return err
+		}
+		if s.set.Hop.wanted() {
+			return errWanted
+		}
+		if look = now.Add(patience / 10); look.After(until) {
+			look = until
+		}
+	}
+	return nil
 }
 
 // wake tells the session that the server shuts down. It is called from another

@@ -114,6 +114,13 @@ func (h *Hop) spare() bool {
 	return len(h.pool.idle) > 0
 }
 
+// wanted reports whether somebody waits for a connection.
+func (h *Hop) wanted() bool {
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	return len(h.pool.waiters) > 0
+}
+
 // put makes a connection wait for its next use.
 func (h *Hop) put(c *conn) {
 	p := &h.pool

@@ -119,6 +119,9 @@ func (s *session) readFailed(err error) {
 	case s.woken.Load() && s.policy.Tx == nil:
 		s.out.add(&replyShutdown)
 		s.close("shutdown")
+	case errors.Is(err, errWanted):
+		s.out.add(&replyTimeout)
+		s.close("timeout: " + errWanted.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.out.add(&replyTimeout)
 		s.close("timeout")

@@ -59,13 +59,15 @@ type Limits struct {
 
 // Timeouts bound what a client may take. The upstream's are the Hop's.
 type Timeouts struct {
-	Idle  time.Duration // between commands; default 300 s, 10 s under stress
+	Idle  time.Duration // between commands; default 300 s
 	Data  time.Duration // between two reads of a message; default 180 s
 	Write time.Duration // for one write of replies; default 60 s
-}
 
-// stressIdle is Timeouts.Idle while nearly all connections are taken.
-const stressIdle = 10 * time.Second
+	// Stress is what is left of Idle and Data while nearly all connections are
+	// taken, and of Idle for a client in whose transaction an upstream connection
+	// lies idle that others wait for. Default 10 s.
+	Stress time.Duration
+}
 
 // prepared is a copy with the defaults filled in.
 func (s Settings) prepared() *Settings {
@@ -80,6 +82,7 @@ func (s Settings) prepared() *Settings {
 	def(&s.Timeouts.Idle, 300*time.Second)
 	def(&s.Timeouts.Data, 180*time.Second)
 	def(&s.Timeouts.Write, 60*time.Second)
+	def(&s.Timeouts.Stress, 10*time.Second)
 	def(&s.Budget, 480*time.Second)
 	def(&s.Received, "auto")
 	if s.Spool == nil {
