@@ -294,7 +294,8 @@ type Timeouts struct {
 	// others wait for an upstream connection.
 	Idle time.Duration `toml:"idle" min:"1ms"`
 
-	// Data is how long a client may be silent inside a message.
+	// Data is how long a client may be silent inside a message. In all it may be
+	// waited for ten times as long, and 1 s more for each 100 octets.
 	Data time.Duration `toml:"data" min:"1ms"`
 
 	// Connect covers the upstream's dial, its greeting and its EHLO reply. For

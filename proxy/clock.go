@@ -20,8 +20,8 @@ var errBudget = errors.New("the time for the message is used up")
 // It begins when the end of the message was sent, at the earliest: while we
 // judge the header, what follows may have long been here. What came after we had
 // waited for it was sent just now; of the rest we know that no more than
-// inFlight can lie between the client and us. Whoever is slow to send has all
-// the time in the world: the clock stands while we wait for him.
+// inFlight can lie between the client and us. The clock stands while we wait for
+// the client: what he takes to send is bounded apart, and generously.
 type clock struct {
 	budget time.Duration
 	outer  context.Context // the session's; ends when the client is gone
@@ -31,7 +31,15 @@ type clock struct {
 	begin  time.Time // the end was not sent before
 	mark   time.Time // when octets began to be counted
 	octets int       // read since, without waiting
+
+	held     time.Time     // since when we wait for the client
+	patience time.Duration // how long we still would
 }
+
+// perOctet is how much longer each octet lets us wait for the rest of a message.
+// Whoever sends 100 octets a second may go on for ever; Postfix, where it cares,
+// wants 500 (smtpd_min_data_rate).
+const perOctet = time.Second / 100
 
 // inFlight is what the kernels of both sides may hold: twice the usual maximum
 // of net.ipv4.tcp_wmem.
@@ -41,7 +49,7 @@ const inFlight = 8 << 20
 // the first octets on that are heard.
 func (s *session) startClock() {
 	ctx, stop := context.WithCancelCause(s.policy.Ctx)
-	c := &clock{budget: s.set.Budget, outer: s.policy.Ctx, stop: stop, begin: time.Now()}
+	c := &clock{budget: s.set.Budget, outer: s.policy.Ctx, stop: stop, begin: time.Now(), patience: s.set.Timeouts.Body}
 	c.mark = c.begin
 	c.timer = time.AfterFunc(time.Hour, func() { stop(errBudget) })
 	c.timer.Stop() // until octets are heard
@@ -62,8 +70,10 @@ func (s *session) stopClock() {
 func (c *clock) heard(octets int, waited bool) {
 	now := time.Now()
 	c.octets += octets
+	c.patience += time.Duration(octets) * perOctet
 	switch {
 	case waited:
+		c.patience -= now.Sub(c.held)
 		c.begin, c.mark, c.octets = now, now, 0
 	case c.octets > inFlight:
 		if c.mark.After(c.begin) {
@@ -82,7 +92,11 @@ func (c *clock) tooLate() bool {
 }
 
 // hold stops the clock: we wait for the client now.
-func (c *clock) hold() { c.timer.Stop() }
+func (c *clock) hold(now time.Time) { c.held = now; c.timer.Stop() }
+
+// slow reports whether the client has used up our patience, and not only been
+// silent.
+func (c *clock) slow() bool { return time.Since(c.held) >= c.patience }
 
 // due is when the answer must be there.
 func (c *clock) due() time.Time { return c.begin.Add(c.budget) }

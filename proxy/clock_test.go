@@ -14,7 +14,7 @@ import (
 func TestClock(t *testing.T) {
 	const budget = 90 * time.Second
 	start := func(t *testing.T) (*session, *clock) {
-		s := &session{set: &Settings{Budget: budget}, policy: &policy.Session{Ctx: t.Context()}}
+		s := &session{set: &Settings{Budget: budget, Timeouts: Timeouts{Body: 10 * time.Minute}}, policy: &policy.Session{Ctx: t.Context()}}
 		s.startClock()
 		t.Cleanup(s.stopClock)
 		return s, s.clock
@@ -35,7 +35,7 @@ func TestClock(t *testing.T) {
 	}
 	test("a client that is slow to send", func(t *testing.T, s *session, c *clock) {
 		for range 10 {
-			c.hold()
+			c.hold(time.Now())
 			time.Sleep(time.Minute)
 			c.heard(1000, true)
 		}
@@ -47,6 +47,24 @@ func TestClock(t *testing.T) {
 		synctest.Wait()
 		if o := s.cut(); o == nil || o.Reply.Code != 451 || context.Cause(s.policy.Ctx) != errBudget {
 			t.Errorf("it did not run out: %v", o)
+		}
+	})
+	test("patience with the client alone", func(t *testing.T, s *session, c *clock) {
+		c.hold(time.Now())
+		time.Sleep(time.Minute)
+		c.heard(1000, true)
+		time.Sleep(time.Hour) // a judge, or an upstream that takes no more
+		c.hold(time.Now())
+		c.heard(1000, false)
+		if want := 10*time.Minute - time.Minute + 2000*perOctet; c.patience != want {
+			t.Errorf("it is %v, want %v", c.patience, want)
+		}
+		c.hold(time.Now())
+		if time.Sleep(c.patience - time.Nanosecond); c.slow() {
+			t.Error("it ends too early")
+		}
+		if time.Sleep(time.Nanosecond); !c.slow() {
+			t.Error("it does not end")
 		}
 	})
 	test("too late for the dot", func(t *testing.T, s *session, c *clock) {
@@ -62,7 +80,7 @@ func TestClock(t *testing.T) {
 	test("what was here while the header was judged", func(t *testing.T, s *session, c *clock) {
 		c.heard(1000, true)
 		time.Sleep(time.Minute)
-		c.hold()
+		c.hold(time.Now())
 		c.heard(1000, false)
 		left(t, c, budget-time.Minute)
 	})
@@ -70,7 +88,7 @@ func TestClock(t *testing.T) {
 		c.heard(1000, true)
 		for range 200 { // what can have been on its way came with the last 16 MiB
 			time.Sleep(4 * time.Second)
-			c.hold()
+			c.hold(time.Now())
 			c.heard(1<<20, false)
 			if got := time.Since(c.begin); got < 0 || got > 17*4*time.Second {
 				t.Fatalf("it began %v ago", got)

@@ -153,8 +153,12 @@ func swallows(o *policy.Outcome) bool {
 func (s *session) bodyFailed(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		cause := "timeout in DATA"
+		if s.clock.slow() {
+			cause = "too slow in DATA"
+		}
 		s.out.add(&replyTimeout)
-		s.gone("timeout in DATA")
+		s.gone(cause)
 	case s.hard.Err() != nil: // we went away, he did not
 		s.relay.abort()
 		s.finish(&policy.Outcome{By: policy.ByMoongate, Cause: "server closed"})
@@ -238,9 +242,11 @@ func nobodyLeft() *policy.Outcome {
 
 // readBy sets when the next read of the body ends.
 func (s *session) readBy() {
+	now := time.Now()
 	wait := s.set.Timeouts.Data
 	if s.srv.stress.Load() {
 		wait = min(wait, s.set.Timeouts.Stress)
 	}
-	s.conn.SetReadDeadline(time.Now().Add(wait))
+	s.conn.SetReadDeadline(now.Add(min(wait, s.clock.patience)))
+	s.clock.hold(now)
 }

@@ -311,6 +311,10 @@ func (st *stage) setting(s string) error {
 		d, err := time.ParseDuration(value)
 		st.set.Timeouts.Idle = d
 		return err
+	case "slow":
+		d, err := time.ParseDuration(value)
+		st.set.Timeouts.Body = d
+		return err
 	case "silence":
 		d, err := time.ParseDuration(value)
 		st.set.Timeouts.Data = d

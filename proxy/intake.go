@@ -60,7 +60,6 @@ func (in *intake) read() error {
 	take := in.take
 	for {
 		in.s.readBy()
-		in.s.clock.hold()
 		span, err := in.s.in.Span()
 		if err != nil {
 			return err

@@ -61,6 +61,7 @@ type Limits struct {
 type Timeouts struct {
 	Idle  time.Duration // between commands; default 300 s
 	Data  time.Duration // between two reads of a message; default 180 s
+	Body  time.Duration // waiting for a message in all, and 1 s more for each 100 octets of it; default 10 times Data
 	Write time.Duration // for one write of replies; default 60 s
 
 	// Stress is what is left of Idle and Data while nearly all connections are
@@ -81,6 +82,7 @@ func (s Settings) prepared() *Settings {
 	def(&s.Limits.Turned, 200)
 	def(&s.Timeouts.Idle, 300*time.Second)
 	def(&s.Timeouts.Data, 180*time.Second)
+	def(&s.Timeouts.Body, 10*s.Timeouts.Data)
 	def(&s.Timeouts.Write, 60*time.Second)
 	def(&s.Timeouts.Stress, 10*time.Second)
 	def(&s.Budget, 480*time.Second)
