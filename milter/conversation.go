@@ -55,11 +55,15 @@ func (c *conversation) Eval(_ context.Context, s *policy.Session, ev *policy.Eve
 		s.Env.Log.Info("shadow", zap.String(policy.KeyID, s.CurrentID()), zap.String(policy.KeyStage, ev.Hook.String()),
 			zap.String(policy.KeyFilter, c.f.Name()), zap.String(policy.KeyVerdict, v.Action.String()),
 			zap.String(policy.KeyReply, v.Reply.String()), zap.String(policy.KeyReason, v.Reason))
-		if !v.Failed && ev.Hook != policy.Rcpt { // there it is one recipient's
+		if v.Failed { // nothing else was said, and its on_error is what would have counted
+			return policy.Verdict{Failed: true, Reason: v.Reason, Shadow: true, Watched: v.Action}, nil
+		}
+		if ev.Hook != policy.Rcpt && ev.Hook != policy.Unknown { // there it is of one recipient, or of that command
 			c.said = v.Action
 		}
-		v = policy.Verdict{Failed: v.Failed, Reason: v.Reason}
+		v = policy.Verdict{}
 	}
+	v.Shadow = c.f.Shadow
 	if ev.Hook == policy.Message && !v.Failed {
 		c.sum(&v)
 	}

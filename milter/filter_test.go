@@ -410,6 +410,10 @@ func TestFilterSaidEarlier(t *testing.T) {
 		{"accepts the header", "N", "a", false, policy.Accept, "accept", "continue"},
 		{"accepts the message", "E", "a", false, policy.Accept, "accept", "continue"},
 		{"refuses a recipient", "R", "r", false, policy.Continue, "continue", "continue"},
+		{"a shadow has nothing to say", "-", "", true, policy.Continue, "continue", "continue"},
+		{"a shadow accepts the client", "C", "a", true, policy.Continue, "shadow:accept", "shadow:accept"},
+		{"a shadow refuses the client", "C", "r", true, policy.Continue, "shadow:reject", "continue"},
+		{"a shadow refuses HELO", "H", "r", true, policy.Continue, "shadow:reject", "continue"},
 		{"a shadow accepts the sender", "M", "a", true, policy.Continue, "shadow:accept", "continue"},
 		{"a shadow refuses the sender", "M", "r", true, policy.Continue, "shadow:reject", "continue"},
 		{"a shadow discards at a recipient", "R", "d", true, policy.Continue, "shadow:discard", "continue"},
@@ -457,7 +461,48 @@ func TestFilterSaidEarlier(t *testing.T) {
 			if len(told) != 4 || told[0].Verdict.Action != tc.action || told[1].Verdict.Action != policy.Continue {
 				t.Errorf("msg.filters: %+v", told)
 			}
+			if would := told[0].Verdict; would.Shadow != tc.shadow || tc.shadow && "shadow:"+would.Watched.String() != tc.audit && would.Watched.String() != tc.audit {
+				t.Errorf("it would %v, shadow %v; want %s", would.Watched, would.Shadow, tc.audit)
+			}
 		})
+	}
+}
+
+// What a shadow would have refused of a command that nobody knows is not the message.
+func TestFilterShadowUnknown(t *testing.T) {
+	shadow := &Filter{Label: "every", Address: python(t, "every.py"), Shadow: true}
+	d := doorOf(t, t.Context(), []policy.Filter{shadow})
+	defer d.close()
+	d.connect()
+	d.helo("client.example")
+	d.mail("a@example.net")
+	d.s.Ask(&policy.Event{Hook: policy.Unknown, Line: []byte("WIZ ard")})
+	d.rcpt("b@example.net")
+	d.message(aHeader, "x\r\n")
+	if n := d.logs.FilterMessage("shadow").Len(); n != 1 {
+		t.Errorf("%d lines of the shadow, want one of the command", n)
+	}
+	if f := d.s.Tx.Filters; len(f) != 1 || f[0].Verdict.Watched == policy.Reject {
+		t.Errorf("msg.filters: %+v", f)
+	}
+}
+
+// What would have become of a message that a shadow could not see: its on_error.
+func TestFilterShadowFails(t *testing.T) {
+	for onError, want := range map[policy.Action]policy.Action{policy.Accept: policy.Continue, policy.Tempfail: policy.Tempfail, policy.Reject: policy.Reject} {
+		var told []policy.FilterResult
+		down := &Filter{Label: "down", Address: "unix:" + t.TempDir() + "/s", OnError: onError, Shadow: true}
+		d := doorOf(t, t.Context(), []policy.Filter{down}, policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			told = append(told, s.Tx.Filters...)
+			return policy.Verdict{}, nil
+		}))
+		if v := converse(d); v.Decided() || len(d.s.Tx.Edits) > 0 {
+			t.Errorf("on_error %v: a shadow decides: %s, %v", onError, say(v), d.s.Tx.Edits)
+		}
+		d.close()
+		if len(told) != 1 || told[0].Verdict.Action != policy.Continue || told[0].Err == nil || !told[0].Verdict.Shadow || told[0].Verdict.Watched != want {
+			t.Errorf("on_error %v: msg.filters: %+v", onError, told)
+		}
 	}
 }
 

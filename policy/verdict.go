@@ -15,7 +15,9 @@ type Verdict struct {
 	// on_error), not for something that its author decided.
 	Failed bool
 
-	// Watched is what a shadow filter would have decided.
+	// Shadow is set by a filter that is asked and not obeyed; Watched is what it
+	// would have decided.
+	Shadow  bool
 	Watched Action
 }
 

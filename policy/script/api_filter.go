@@ -23,8 +23,15 @@ var filterClass = (&class{name: "filter", typ: "Filter", doc: "What a filter sai
 	members: []*member{
 		{name: "name", typ: "string", doc: "The filter's name.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue { return glua.LString(f.Name) })},
-		{name: "verdict", typ: "string", doc: `"continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". A shadow's is always "continue".`,
+		{name: "verdict", typ: "string", doc: `"continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". That of a filter with mode = "shadow" is always "continue": see would.`,
 			get: filterField(func(f *policy.FilterResult) glua.LValue { return glua.LString(f.Verdict.Action.String()) })},
+		{name: "would", typ: "string?", doc: `Of a filter with mode = "shadow", the verdict that it would have had, at whatever command, and if it failed that of its on_error. A refusal of single recipients is not in it, nor the changes it wanted. nil of a filter that is obeyed.`,
+			get: filterField(func(f *policy.FilterResult) glua.LValue {
+				if !f.Verdict.Shadow {
+					return glua.LNil
+				}
+				return glua.LString(f.Verdict.Watched.String())
+			})},
 		{name: "code", typ: "integer?", doc: "Code of the reply it wants; nil if it wants none.",
 			get: filterField(func(f *policy.FilterResult) glua.LValue {
 				if f.Verdict.Reply.Code == 0 {

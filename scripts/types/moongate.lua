@@ -133,7 +133,8 @@ function Header:set(value) end
 ---What a filter said of the message, from msg.filters.
 ---@class Filter
 ---@field name string The filter's name.
----@field verdict string "continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". A shadow's is always "continue".
+---@field verdict string "continue" or "accept", which both let it pass (accept: the filter wants to hear no more of it, or of the client), "reject", "tempfail", "discard" or "quarantine". That of a filter with mode = "shadow" is always "continue": see would.
+---@field would string? Of a filter with mode = "shadow", the verdict that it would have had, at whatever command, and if it failed that of its on_error. A refusal of single recipients is not in it, nor the changes it wanted. nil of a filter that is obeyed.
 ---@field code integer? Code of the reply it wants; nil if it wants none.
 ---@field reply string? The whole reply.
 ---@field error string? Why it could not be asked; its verdict is then what its on_error makes of that, "continue" where it lets the message pass.

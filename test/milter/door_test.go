@@ -105,6 +105,67 @@ end)`,
 	}
 }
 
+// A rule sees what a filter in shadow mode would have done in a field of its own.
+// The verdict stays "continue", so that one that was written for a filter which is
+// obeyed does not begin to obey this one.
+func TestShadowSeen(t *testing.T) {
+	strict := serve(t)
+	strict.use(
+		policytest.Rule(policy.Mail, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			if s.Tx.In.From.Local == "nobody" {
+				return policytest.Reject("no such sender"), nil
+			}
+			return policy.Verdict{}, nil
+		}),
+		policytest.Rule(policy.Message, func(s *policy.Session, _ *policy.Event) (policy.Verdict, error) {
+			switch f, _ := s.Tx.Header().Get("Subject", 1); f.Value() {
+			case "spam":
+				return policytest.Reject("spam"), nil
+			case "later":
+				return policytest.Tempfail("greylisted"), nil
+			case "marked":
+				return policy.Verdict{}, s.Tx.Do(policy.Edit{Kind: policy.AddHeader, Name: "X-Spam", Value: " Yes"})
+			}
+			return policy.Verdict{}, nil
+		}))
+	gate, up := doorWith(t, `
+on.message("obeys", function(msg)
+  for _, name in ipairs({ "watched", "away", "obeyed" }) do
+    local f = msg.filters[name]
+    if f.verdict ~= "accept" and f.verdict ~= "continue" then return reject(f.code or 550, "5.7.1", name) end
+    if f.code or f.reply then return reject(550, "5.7.1", name .. " has a reply") end
+    msg:add_header("X-Seen", name .. " " .. f.verdict .. " " .. tostring(f.would) .. " " .. tostring(f.error ~= nil))
+  end
+end)`,
+		fmt.Sprintf("name = \"watched\"\naddress = %q\nmode = \"shadow\"", strict.addr),
+		"name = \"away\"\naddress = \"unix:{dir}/nobody\"\non_error = \"reject\"\nmode = \"shadow\"",
+		fmt.Sprintf("name = \"obeyed\"\naddress = %q", serve(t).addr))
+	c := client.Dial(t, gate.Addr, "").Greet("client.example")
+	for _, tc := range []struct{ from, subject, would string }{
+		{"a@example.net", "ham", "accept"},
+		{"a@example.net", "marked", "accept"},
+		{"a@example.net", "spam", "reject"},
+		{"a@example.net", "later", "tempfail"},
+		{"nobody@example.net", "ham", "reject"},
+	} {
+		if r := c.Send(tc.from, "b@example.org", client.Head(tc.subject)+"\r\nx\r\n"); !strings.HasPrefix(r, "250") {
+			t.Errorf("%s from %s: %q", tc.subject, tc.from, r)
+			continue
+		}
+		all := up.Messages()
+		got := string(all[len(all)-1].Body())
+		for _, want := range []string{"watched continue " + tc.would + " false", "away continue reject true", "obeyed accept nil false"} {
+			if !strings.Contains(got, "\r\nX-Seen: "+want+"\r\n") {
+				t.Errorf("%s from %s: no %q in\n%s", tc.subject, tc.from, want, got)
+			}
+		}
+		if strings.Contains(got, "X-Spam") {
+			t.Errorf("%s from %s: a shadow has changed\n%s", tc.subject, tc.from, got)
+		}
+	}
+	c.Must("221", "QUIT")
+}
+
 // A body of a filter's making goes on octet by octet: lone dots, an end that is no
 // line end, nothing at all, more than one packet holds. With nobody left to send
 // to, the message ends here, and the line says so.
