@@ -8,7 +8,7 @@
 # their own instances from temporary directories.
 set -u
 
-mail="postfix swaks curl python3 iproute2"
+mail="postfix swaks curl python3 iproute2 pflogsumm fail2ban"
 milter="miltertest python3-milter opendkim opendkim-tools rspamd clamav-milter clamav-daemon m4"
 lua="luajit"
 state="redis-server"

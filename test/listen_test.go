@@ -121,8 +121,8 @@ func TestTextLog(t *testing.T) {
 		t.Fatalf("the log:\n%s", log)
 	}
 	for _, want := range []string{
-		`(?m)^\S+ moongate/smtpd\[\d+\]: connect from unknown\[127\.0\.0\.1\]`,
-		`reject: RCPT from unknown\[127\.0\.0\.1\]: 550 5\.1\.1 no such user; from=<a@example\.com> to=<no@example\.org> proto=ESMTP helo=<client\.example\.com>`,
+		`(?m)^\S+ \S+ moongate/smtpd\[\d+\]: connect from unknown\[127\.0\.0\.1\]`,
+		`reject: RCPT from unknown\[127\.0\.0\.1\]: 550 5\.1\.1 <no@example\.org>: no such user; from=<a@example\.com> to=<no@example\.org> proto=ESMTP helo=<client\.example\.com>`,
 		`to=<b@example\.org>.*status=sent`,
 		`disconnect from unknown\[127\.0\.0\.1\].* ehlo=1 mail=1 .*rcpt=1/2`,
 	} {

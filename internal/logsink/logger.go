@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ type Options struct {
 	Out    io.Writer // default: standard error
 	Text   bool      // Postfix-shaped lines instead of JSON
 	Level  zapcore.Level
+	Host   string // of text lines: the machine; default its hostname
 	Prefix string // of text lines: the syslog tag; default "moongate"
 }
 
@@ -35,7 +37,7 @@ func New(o Options) (*zap.Logger, *Sink) {
 	}
 	var encoder zapcore.Encoder = newJSON()
 	if o.Text {
-		encoder = newText(o.Prefix)
+		encoder = newText(o.host(), o.Prefix)
 	}
 	s := &Sink{Level: zap.NewAtomicLevelAt(o.Level)}
 	var logger *zap.Logger
@@ -47,6 +49,18 @@ func New(o Options) (*zap.Logger, *Sink) {
 	logger = zap.New(zapcore.NewCore(encoder, s.Ring, s.Level), zap.ErrorOutput(s.Ring))
 	close(ready)
 	return logger, s
+}
+
+// host has no blanks, whatever a machine calls itself: it is one field of a line.
+func (o Options) host() string {
+	name := o.Host
+	if name == "" {
+		name, _ = os.Hostname()
+	}
+	if fields := strings.Fields(plain(name)); len(fields) > 0 {
+		return fields[0]
+	}
+	return "localhost"
 }
 
 // newJSON writes {"time":...,"level":...,"room":...,"msg":...,fields}.

@@ -205,7 +205,7 @@ func bare(lines string) string {
 // and the verdict of a rule that is only watched.
 func TestTextTellsWhatWasMeant(t *testing.T) {
 	var out buf
-	log, sink := New(Options{Out: &out, Text: true})
+	log, sink := New(Options{Out: &out, Text: true, Host: "mx"})
 	s := session(t, log, &policy.Rule{File: "10-gate.lua", Line: 3, Hook: policy.Rcpt, At: policy.Rcpt, Shadow: true, Evaluator: refuses{}})
 	s.Begin(path(t, "<ann@example.net>"), nil)
 	eve := rcpt(t, "<eve@example.org>")
@@ -215,9 +215,9 @@ func TestTextTellsWhatWasMeant(t *testing.T) {
 	r := say(550, policy.Status{5, 1, 1}, "no")
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", By: policy.ByMoongate, Reply: s.Refusal(r), Meant: r.Code, Rcpt: eve})
 	sink.Close(patience)
-	want := `moongate shadow id=S1.1 reply="550 5.7.1 would" rule=10-gate.lua:3 stage=rcpt verdict=reject
-moongate/smtpd connect from mail.example[192.0.2.7] listener=mx session=S1
-moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 450 4.1.1 no; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=moongate meant=550 policy=v1 session=S1
+	want := `mx moongate shadow id=S1.1 reply="550 5.7.1 would" rule=10-gate.lua:3 stage=rcpt verdict=reject
+mx moongate/smtpd connect from mail.example[192.0.2.7] listener=mx session=S1
+mx moongate/smtpd S1_1: reject: RCPT from mail.example[192.0.2.7]: 450 4.1.1 <eve@example.org>: no; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=moongate id=S1.1 meant=550 policy=v1 session=S1
 `
 	if diff := cmp.Diff(want, bare(out.String())); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -264,7 +264,7 @@ func TestDelays(t *testing.T) {
 // The text lines are those that Postfix's readers know.
 func TestTextIsPostfixShaped(t *testing.T) {
 	var out buf
-	log, sink := New(Options{Out: &out, Text: true})
+	log, sink := New(Options{Out: &out, Text: true, Host: "mx"})
 	s := session(t, log)
 	s.Begin(path(t, "<ann@example.net>"), nil)
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "MAIL", Reply: ok})
@@ -284,25 +284,70 @@ func TestTextIsPostfixShaped(t *testing.T) {
 	no := say(550, policy.Status{5, 7, 1}, "no")
 	s.Tell(&policy.Event{Hook: policy.Answered, Verb: "DATA", By: policy.ByMoongate, Reply: no})
 	s.Tell(&policy.Event{Hook: policy.Done, Outcome: &policy.Outcome{Action: policy.Reject, By: policy.ByMoongate, Reply: no}})
-	s.Tell(&policy.Event{Hook: policy.Disconnect})
+	for _, v := range []policy.Verdict{{Action: policy.Discard, Reason: "junk"}, {Action: policy.Quarantine, Rule: &policy.Rule{File: "10-gate.lua", Line: 3}}} {
+		s.Begin(path(t, "<ann@example.net>"), nil)
+		s.Tell(&policy.Event{Hook: policy.Answered, Verb: "RCPT", Reply: ok, Rcpt: rcpt(t, "<bob@example.org>")})
+		o := &policy.Outcome{Action: v.Action, By: policy.ByPolicy, Size: 99, Reply: ok, Verdict: v}
+		if v.Action == policy.Quarantine {
+			o.Kept = s.Tx.ID
+		}
+		s.Tell(&policy.Event{Hook: policy.Done, Outcome: o})
+	}
+	s.Tell(&policy.Event{Hook: policy.Disconnect, Cause: "too many errors", By: policy.ByMoongate})
 	log.Named("cmd").With(zap.String("file", "a b.lua")).Warn("reload refused", zap.Int("problems", 2))
 	sink.Close(patience)
 
 	got := regexp.MustCompile(` (ms|stages)=\S+|delay=\S+,`).ReplaceAllString(bare(out.String()), "")
-	want := `moongate/smtpd connect from mail.example[192.0.2.7] listener=mx session=S1
-moongate/smtpd S1.1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@example.org>: unknown; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=upstream policy=v1 session=S1
-moongate/smtpd S1.1: client=mail.example[192.0.2.7]
-moongate/smtp S1.1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
-moongate/policy S1.1: drop: to=<ghost@example.org> rule=10-gate.lua:3 reason="nobody reads it"
-moongate/policy S1.1: from=<ann@example.net> to=<bob@example.org> to=<sales@example.org> to=<eve@example.org> to=<ghost@example.org> by=upstream helo=evil?helo listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 size=1234 upstream=127.0.0.1:10025 verdict=accepted
-moongate/smtpd S1.2: reject: DATA from mail.example[192.0.2.7]: 550 5.7.1 no; from=<> proto=ESMTP helo=<evil?helo> by=moongate policy=v1 session=S1
-moongate/smtpd S1.2: client=mail.example[192.0.2.7]
-moongate/policy S1.2: from=<> by=moongate helo=evil?helo listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
-moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=3/4 commands=4/6 cause=quit session=S1
-moongate warning: reload refused file="a b.lua" problems=2
+	got = regexp.MustCompile(`after \d+ms`).ReplaceAllString(got, "after 0ms")
+	want := `mx moongate/smtpd connect from mail.example[192.0.2.7] listener=mx session=S1
+mx moongate/smtpd S1_1: reject: RCPT from mail.example[192.0.2.7]: 550 5.1.1 <eve@example.org>: unknown; from=<ann@example.net> to=<eve@example.org> proto=ESMTP helo=<evil?helo> by=upstream id=S1.1 policy=v1 session=S1
+mx moongate/smtpd S1_1: client=mail.example[192.0.2.7]
+mx moongate/policy S1_1: from=<ann@example.net>, size=1234, nrcpt=1 to=<bob@example.org> to=<sales@example.org> to=<eve@example.org> to=<ghost@example.org> by=upstream helo=evil?helo id=S1.1 listener=mx policy=v1 proto=ESMTP queued_as=4Z session=S1 upstream=127.0.0.1:10025 verdict=accepted
+mx moongate/smtp S1_1: to=<bob@example.org>, relay=127.0.0.1:10025,  dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4Z)
+mx moongate/policy S1_1: drop: to=<ghost@example.org> rule=10-gate.lua:3 reason="nobody reads it"
+mx moongate/smtpd S1_2: reject: DATA from mail.example[192.0.2.7]: 550 5.7.1 <DATA>: no; from=<> proto=ESMTP helo=<evil?helo> by=moongate id=S1.2 policy=v1 session=S1
+mx moongate/policy S1_2: from=<> by=moongate client=mail.example[192.0.2.7] helo=evil?helo id=S1.2 listener=mx policy=v1 proto=ESMTP session=S1 size=0 upstream="" verdict=rejected
+mx moongate/smtpd S1_3: client=mail.example[192.0.2.7]
+mx moongate/policy S1_3: from=<ann@example.net>, size=99, nrcpt=1 to=<bob@example.org> by=policy helo=evil?helo id=S1.3 listener=mx policy=v1 proto=ESMTP reason=junk session=S1 upstream="" verdict=discarded
+mx moongate/smtpd S1_3: discard: DATA from mail.example[192.0.2.7]: <DATA>: junk; from=<ann@example.net> proto=ESMTP helo=<evil?helo>
+mx moongate/smtpd S1_4: client=mail.example[192.0.2.7]
+mx moongate/policy S1_4: from=<ann@example.net>, size=99, nrcpt=1 to=<bob@example.org> by=policy helo=evil?helo id=S1.4 listener=mx policy=v1 proto=ESMTP quarantine=S1.4 rule=10-gate.lua:3 session=S1 upstream="" verdict=quarantined
+mx moongate/smtpd S1_4: hold: DATA from mail.example[192.0.2.7]: <DATA>: 10-gate.lua:3; from=<ann@example.net> proto=ESMTP helo=<evil?helo>
+mx moongate/smtpd too many errors after 0ms from mail.example[192.0.2.7]
+mx moongate/smtpd disconnect from mail.example[192.0.2.7] data=0/1 mail=1 rcpt=5/6 commands=6/8 cause="too many errors" session=S1
+mx moongate/cmd warning: reload refused file="a b.lua" problems=2
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// How replies stand behind "reject:": without the footer that differs from message
+// to message, in one line, and behind what was refused where no such thing is said.
+func TestTextReplies(t *testing.T) {
+	for reply, want := range map[string]string{
+		"550 5.7.1 no (id S1.1)":         "550 5.7.1 <a@b>: no",
+		"550 no":                         "550 <a@b>: no",
+		"421 4.7.0 bye (id S1)":          "421 4.7.0 <a@b>: bye",
+		"550 5.7.1 no (id S1.2)":         "550 5.7.1 <a@b>: no (id S1.2)",
+		"550 5.1.1 <c@d>: unknown":       "550 5.1.1 <c@d>: unknown",
+		"550-5.7.1 one / 550 5.7.1 two":  "550 5.7.1 <a@b>: one / 550 5.7.1 two",
+		"554 5.7.1 Service; Client host": "554 5.7.1 Service; Client host",
+		"550":                            "550", "": "", "5": "5",
+	} {
+		l := line{values: map[string]any{"reply": reply, "id": "S1.1", "session": "S1"}}
+		if got := naming(l.reply(), "a@b"); got != want {
+			t.Errorf("%q: %q, want %q", reply, got, want)
+		}
+	}
+}
+
+// A machine's name is one word, whatever it is.
+func TestTextHost(t *testing.T) {
+	for name, want := range map[string]string{"mx": "mx", "my host\n": "my", "  ": "localhost"} {
+		if got := (Options{Host: name}).host(); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package logsink
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,24 +17,25 @@ import (
 
 // text encodes entries as lines in the shape of Postfix's log:
 //
-//	2026-11-21T12:00:00.123456+00:00 moongate/smtpd[123]: NOQUEUE: reject: RCPT from host[ip]: 550 5.7.1 ...; from=<> to=<> proto=ESMTP helo=<>
+//	2026-11-21T12:00:00.123456+00:00 mx moongate/smtpd[123]: NOQUEUE: reject: RCPT from host[ip]: 550 5.7.1 <to>: ...; from=<> to=<> proto=ESMTP helo=<>
 //
-// The four lines that Postfix has, too, take its words, so that pflogsumm,
-// fail2ban and grok patterns read them; all others are "word: key=value ...".
+// The lines that Postfix has, too, take its words, so that pflogsumm, fail2ban
+// and grok patterns read them; all others are "word key=value ...". Which tool
+// needs what is said where it is done; test/logreaders_test.go asks them.
 type text struct {
 	*zapcore.MapObjectEncoder // the fields given by With
-	prefix                    string
+	host, prefix              string
 }
 
 var pool = buffer.NewPool()
 
-func newText(prefix string) zapcore.Encoder {
-	return &text{zapcore.NewMapObjectEncoder(), prefix}
+func newText(host, prefix string) zapcore.Encoder {
+	return &text{zapcore.NewMapObjectEncoder(), host, prefix}
 }
 
 // Clone copies the fields: With must not change the logger it came from.
 func (t *text) Clone() zapcore.Encoder {
-	c := &text{zapcore.NewMapObjectEncoder(), t.prefix}
+	c := &text{zapcore.NewMapObjectEncoder(), t.host, t.prefix}
 	for k, v := range t.Fields {
 		c.Fields[k] = v
 	}
@@ -46,18 +49,21 @@ func (t *text) EncodeEntry(e zapcore.Entry, fields []zapcore.Field) (*buffer.Buf
 	for _, f := range fields {
 		f.AddTo(all)
 	}
-	l := line{values: all.Fields, out: pool.Get(), head: e.Time.Format(timeLayout) + " " + t.prefix, level: e.Level}
+	l := line{values: all.Fields, out: pool.Get(), head: e.Time.Format(timeLayout) + " " + t.host + " " + t.prefix, level: e.Level}
 	switch e.Message {
 	case "connect":
 		l.begin("smtpd").add("connect from %s", l.take(policy.KeyClient)).rest()
 	case "disconnect":
+		if l.peek(policy.KeyCause) == "too many errors" { // on a line of its own; fail2ban wants a word behind "after"
+			l.begin("smtpd").add("too many errors after %sms from %s", l.peek(policy.KeyMillis), l.peek(policy.KeyClient)).end()
+		}
 		l.begin("smtpd").add("disconnect from %s %s", l.take(policy.KeyClient), l.take(policy.KeyCounts)).rest()
 	case "refuse":
 		l.refuse()
 	case "message":
 		l.message()
 	default:
-		l.begin("").add("%s", plain(e.Message)).rest()
+		l.begin(e.LoggerName).add("%s", plain(e.Message)).rest()
 	}
 	return l.out, nil
 }
@@ -127,16 +133,58 @@ func (l *line) peek(key string) string {
 // refuse is Postfix's "NOQUEUE: reject: RCPT from ...". A refusal by 4xx is a
 // reject there, too.
 func (l *line) refuse() {
-	id := l.peek(policy.KeyID)
-	if id == "" {
-		id = "NOQUEUE"
-	}
-	delete(l.values, policy.KeyID)
+	stage := strings.ToUpper(l.take(policy.KeyStage))
+	client, to := l.take(policy.KeyClient), l.take(policy.KeyTo)
 	delete(l.values, policy.KeyCode) // the reply begins with it
-	l.begin("smtpd").add("%s: reject: %s from %s: %s;", id, strings.ToUpper(l.take(policy.KeyStage)),
-		l.take(policy.KeyClient), l.take(policy.KeyReply))
-	l.envelope(l.take(policy.KeyTo))
+	reply := l.reply()
+	switch stage { // where pflogsumm looks for the reason behind what was refused
+	case "CONNECT":
+		reply = naming(reply, client)
+	case "RCPT":
+		reply = naming(reply, to)
+	case "DATA":
+		reply = naming(reply, stage)
+	}
+	l.begin("smtpd").add("%s: reject: %s from %s: %s;", l.queueID(), stage, client, reply)
+	l.envelope(to)
 	l.rest()
+}
+
+// queueID is the id as Postfix's are, letters and digits and no dot: tools take it
+// for a word. As it is it stands further on, "id=S1.1".
+func (l *line) queueID() string {
+	if id := l.peek(policy.KeyID); id != "" {
+		return strings.ReplaceAll(id, ".", "_")
+	}
+	return "NOQUEUE"
+}
+
+// reply takes the reply, without the footer that names the id, which would make
+// each refusal a kind of its own, and with a blank behind its first code.
+func (l *line) reply() string {
+	r := l.take(policy.KeyReply)
+	for _, k := range []string{policy.KeyID, policy.KeySession} {
+		if id := l.peek(k); id != "" {
+			r = strings.TrimSuffix(r, " (id "+id+")")
+		}
+	}
+	if len(r) > 3 && r[3] == '-' { // of several lines
+		r = r[:3] + " " + r[4:]
+	}
+	return r
+}
+
+var codes = regexp.MustCompile(`^[2-5]\d\d (?:[2-5]\.\d{1,3}\.\d{1,3} )?`)
+
+// naming says before the reason what was refused, as Postfix's replies do, unless
+// it begins with that: "550 5.7.1 <bob@example.org>: no". Nor do Postfix's of a
+// DNS list: "554 5.7.1 Service unavailable; Client host [192.0.2.7] blocked ...".
+func naming(reply, what string) string {
+	n := len(codes.FindString(reply))
+	if what == "" || n == 0 || strings.HasPrefix(reply[n:], "<") || strings.Contains(reply[n:], "; ") {
+		return reply
+	}
+	return reply[:n] + "<" + what + ">: " + reply[n:]
 }
 
 func (l *line) envelope(to string) {
@@ -154,42 +202,74 @@ func (l *line) envelope(to string) {
 	}
 }
 
-// message is the audit line: who came, what became of each recipient, and a
-// line with all the rest.
+// message is the audit line: who came, what was taken, what became of each
+// recipient, and with all the rest. Readers expect this order.
 func (l *line) message() {
-	id, client := l.take(policy.KeyID), l.take(policy.KeyClient)
-	reply := l.take(policy.KeyReply)
+	id, client, from, reply := l.queueID(), l.take(policy.KeyClient), l.take(policy.KeyFrom), l.reply()
 	rcpts, _ := l.values[policy.KeyRcpts].([]any)
 	delete(l.values, policy.KeyRcpts)
-	l.begin("smtpd").add("%s: client=%s", id, client).end()
-	if l.peek(policy.KeyVerdict) == "accepted" {
-		l.delivered(id, rcpts, reply)
-	} // a refused one has had its reject line: the answer to the dot is a refuse, too
-	l.dropped(id, rcpts)
-	l.begin("policy").add("%s: from=<%s>", id, l.take(policy.KeyFrom))
+	verdict, going := l.peek(policy.KeyVerdict), on(rcpts)
+	taken := verdict == "accepted" || verdict == "discarded" || verdict == "quarantined"
+	if taken || len(going) > 0 { // Postfix has an id from the first recipient on
+		l.begin("smtpd").add("%s: client=%s", id, client).end()
+	} else {
+		l.values[policy.KeyClient] = client
+	}
+	l.begin("policy").add("%s: from=<%s>", id, from)
+	if taken { // what has a size here counts as received
+		l.add(", size=%s, nrcpt=%d", l.take(policy.KeySize), len(going))
+	}
 	for _, r := range rcpts {
 		if fields, ok := r.(map[string]any); ok {
 			l.add(" to=<%s>", plain(show(fields[policy.KeyTo])))
 		}
 	}
 	l.rest()
+	switch verdict { // a refused one has had its reject line: the answer to the dot is a refuse, too
+	case "accepted":
+		l.delivered(id, going, reply)
+	case "discarded":
+		l.withheld(id, "discard", client, from)
+	case "quarantined":
+		l.withheld(id, "hold", client, from)
+	}
+	l.dropped(id, rcpts)
+}
+
+// on are the recipients that went on, each once: not those that have a refuse line
+// or were taken away, nor one that has got the address of another.
+func on(rcpts []any) (going []map[string]any) {
+	for _, r := range rcpts {
+		fields, ok := r.(map[string]any)
+		if reply := show(fields[policy.KeyReply]); !ok || strings.HasPrefix(reply, "4") || strings.HasPrefix(reply, "5") ||
+			fields["dropped"] == true || fields["removed"] == true || fields["duplicate"] == true {
+			continue
+		}
+		going = append(going, fields)
+	}
+	return going
 }
 
 // delivered writes a line for each recipient, as Postfix's smtp client does.
-func (l *line) delivered(id string, rcpts []any, reply string) {
+func (l *line) delivered(id string, going []map[string]any, reply string) {
 	ms, _ := l.values[policy.KeyMillis].(float64)
-	for _, r := range rcpts {
-		fields, ok := r.(map[string]any)
-		if !ok || strings.HasPrefix(show(fields[policy.KeyReply]), "4") || strings.HasPrefix(show(fields[policy.KeyReply]), "5") ||
-			fields["dropped"] == true || fields["removed"] == true || fields["duplicate"] == true {
-			continue // it has a refuse line, no delivery, or that of another with its address
-		}
+	for _, fields := range going {
 		to := show(fields[policy.KeyTo])
 		if as := show(fields["as"]); as != "" {
 			to = as
 		}
 		l.begin("smtp").add("%s: to=<%s>, relay=%s, delay=%s, dsn=2.0.0, status=sent (%s)", id, plain(to), l.peek(policy.KeyUpstream), seconds(ms), reply).end()
 	}
+}
+
+// withheld is Postfix's line of a message that was taken and goes nowhere: "discard"
+// or "hold". The reason is that of the rule, which the client did not hear.
+func (l *line) withheld(id, what, client, from string) {
+	why := cmp.Or(l.peek(policy.KeyReason), l.peek(policy.KeyRule), l.peek(policy.KeyCause))
+	l.begin("smtpd").add("%s: %s: DATA from %s: <DATA>: %s; from=<%s>", id, what, client, why, from)
+	l.values = map[string]any{policy.KeyProto: l.peek(policy.KeyProto), policy.KeyHelo: l.peek(policy.KeyHelo)}
+	l.envelope("")
+	l.end()
 }
 
 // dropped writes a line for each recipient that the policy dropped, with the
