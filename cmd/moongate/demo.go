@@ -92,7 +92,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	told := heed()
 	broken := h.start(ctx)
-	d.addr = h.doors[0].l.Addr().String()
+	d.addr = h.doors[0].listener().Addr().String()
 
 	// Real messages, and then whatever the reader wants to try.
 	d.introduce(h)
@@ -182,7 +182,7 @@ format = "text"
 }
 
 func (d *demo) introduce(h *house) {
-	health := h.doors[len(h.doors)-1].l.Addr()
+	health := h.doors[len(h.doors)-1].listener().Addr()
 	fmt.Fprintf(d.out, `moongate stands at %s, before an upstream that stores what it takes.
 
     policy   %s   (a saved file is live within a second)

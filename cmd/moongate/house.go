@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/moongate/moongate/configs"
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/proxy"
 	"go.uber.org/zap"
 )
@@ -22,7 +22,7 @@ type house struct {
 	rooms
 	log   *zap.Logger
 	cfg   atomic.Pointer[configs.Config] // what runs; replaced by reload
-	doors []door
+	doors []*door
 	asked chan request           // reloads that somebody waits for
 	phase atomic.Pointer[string] // why we do not serve; nil: we do
 
@@ -30,14 +30,10 @@ type house struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
-	unwatch func() // ends the watch on the policy directory, and waits for it
-}
+	unwatch func()     // ends the watch on the policy directory, and waits for it
+	broken  chan error // of a door that has failed
 
-// door is one listening socket and who answers there.
-type door struct {
-	place place
-	l     net.Listener
-	serve func(net.Listener) error
+	reopening sync.Mutex // one at a time looks after the doors
 }
 
 func (h *house) setPhase(why string) {
@@ -56,39 +52,6 @@ func (h *house) health() error {
 	return errors.Join(h.lost()...)
 }
 
-// lost are the doors that nobody finds any more: somebody has removed the files
-// of their sockets.
-func (h *house) lost() (all []error) {
-	for _, d := range h.doors {
-		if l, ok := d.l.(interface{ Lost() error }); ok && l.Lost() != nil {
-			all = append(all, fmt.Errorf("%s.address: %w; it needs a restart", d.place.table, l.Lost()))
-		}
-	}
-	return all
-}
-
-// lookEvery is how often the log is told of doors that nobody finds.
-const lookEvery = 30 * time.Second
-
-// tellLost tells the log of them until ctx is done.
-func (h *house) tellLost(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if h.phase.Load() != nil {
-				continue
-			}
-			for _, err := range h.lost() {
-				h.log.Error("a door is lost", zap.Error(err))
-			}
-		}
-	}
-}
-
 // open opens every door, or none.
 func (h *house) open() (problems []configs.Problem) {
 	cfg := h.cfg.Load()
@@ -98,7 +61,10 @@ func (h *house) open() (problems []configs.Problem) {
 			problems = append(problems, cfg.Problem(p.table+".address", "`%s.address`: %v", p.table, err))
 			continue
 		}
-		h.doors = append(h.doors, door{p, l, h.serverAt(cfg, p)})
+		if p.table == "milter" {
+			l = socket.Listen(l)
+		}
+		h.doors = append(h.doors, &door{place: p, l: l, serve: h.serverAt(cfg, p)})
 	}
 	if len(problems) > 0 {
 		h.close()
@@ -121,7 +87,8 @@ func (h *house) serverAt(cfg *configs.Config, p place) func(net.Listener) error 
 func (h *house) addresses() []string {
 	var all []string
 	for _, d := range h.doors {
-		all = append(all, d.l.Addr().Network()+":"+d.l.Addr().String())
+		a := d.listener().Addr()
+		all = append(all, a.Network()+":"+a.String())
 	}
 	return all
 }
@@ -129,20 +96,21 @@ func (h *house) addresses() []string {
 // start runs the house. What it sends says that a door has failed.
 func (h *house) start(ctx context.Context) <-chan error {
 	h.ctx, h.stop = context.WithCancel(ctx)
-	broken := make(chan error, len(h.doors))
+	h.broken = make(chan error, len(h.doors))
 	h.setPhase("") // before the doors are answered: one that fails at once must be noticed
 	for _, d := range h.doors {
-		h.work.Go(func() { h.answer(d, broken) })
+		l := d.listener()
+		h.work.Go(func() { h.answer(d, l) })
 	}
 	for _, run := range h.background {
 		h.work.Go(func() { run(h.ctx) })
 	}
-	h.work.Go(func() { h.tellLost(h.ctx) })
+	h.work.Go(func() { h.lookAfterDoors(h.ctx) })
 	h.watch()
 	for _, f := range h.fronts {
 		h.probe(f.hop)
 	}
-	return broken
+	return h.broken
 }
 
 // probe learns what the upstream can do before a client asks. That it is not
@@ -172,14 +140,6 @@ func (h *house) watch() {
 		watchPolicy(ctx, cfg, h.engine, h.log)
 	})
 	h.unwatch = func() { cancel(); <-ended }
-}
-
-// answer serves one door until the house is closed.
-func (h *house) answer(d door, broken chan<- error) {
-	err := d.serve(d.l)
-	if h.phase.Load() == nil { // nobody closed it on purpose
-		broken <- fmt.Errorf("%s.address: %w", d.place.table, err)
-	}
 }
 
 // drain stops accepting, says 421 to idle clients, gives open transactions
@@ -229,7 +189,7 @@ func (h *house) close() {
 	defer cancel()
 	h.admin.Shutdown(ctx)
 	for _, d := range h.doors { // those that nobody serves yet
-		d.l.Close()
+		d.listener().Close()
 	}
 	if h.stop != nil {
 		h.stop()

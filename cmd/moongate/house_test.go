@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -122,6 +124,59 @@ func TestHouseLeavesNothing(t *testing.T) {
 	clients.Wait()
 	h.drain(context.Background(), nil)
 	end()
+}
+
+// Doors whose files are removed again and again under clients: who is in goes on, and
+// nothing is left of a door that was replaced.
+func TestDoorsOpenAgain(t *testing.T) {
+	defer nothingLeft(t, goleak.IgnoreCurrent())
+	h, dir, end := startHouse(t, houseConfig, refusing)
+	defer end()
+	smtp := filepath.Join(dir, "smtp.sock")
+	first, err := net.Dial("unix", smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for i := range 20 {
+		if err := errors.Join(os.Link(smtp, fmt.Sprint(smtp, i)), os.Remove(smtp), os.Remove(filepath.Join(dir, "milter.sock"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.health(); err == nil || !strings.Contains(err.Error(), "listener[0].address: somebody has removed") {
+			t.Errorf("health: %v", err)
+		}
+		var lookers sync.WaitGroup
+		for range 3 { // a reload, and the clock
+			lookers.Go(func() { h.reopen() })
+		}
+		lookers.Wait()
+		if err := h.health(); err != nil {
+			t.Error(err)
+		}
+		refusedAtMail(t, smtp)
+	}
+	for i := range 20 {
+		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
+			c, err := net.Dial("unix", fmt.Sprint(smtp, i))
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				break
+			}
+			if err == nil {
+				c.Close()
+			}
+			if time.Now().After(end) {
+				t.Fatalf("somebody answers at an old socket: %v", err)
+			}
+		}
+	}
+	first.SetDeadline(time.Now().Add(patience))
+	io.WriteString(first, "EHLO client.example\r\nMAIL FROM:<ann@example.net>\r\n")
+	r := bufio.NewReader(first)
+	for _, code := range []string{"220", "250", "550"} {
+		if line, err := readReply(r); err != nil || !strings.HasPrefix(line, code) {
+			t.Fatalf("heard %q, %v", line, err)
+		}
+	}
 }
 
 // Many ask for a reload at once, beside SIGHUP: each is answered, and nobody is

@@ -67,8 +67,8 @@ func (h *house) reload(path string, acceptLists bool) admin.Outcome {
 	}
 	o.Lines = append(o.Lines, h.heldLists()...)
 	o.Lines = append(o.Lines, h.tellFiles()...)
-	for _, err := range h.lost() {
-		o.Lines = append(o.Lines, "warning: "+err.Error())
+	for _, text := range h.reopen() {
+		o.Lines = append(o.Lines, "warning: "+text)
 	}
 	h.reloads.taken()
 	version := h.engine.Policy().Rules.Version

@@ -117,6 +117,14 @@ func hostOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&port))[:])
 }
 
+// Lost says why nobody can connect any more, see Place.
+func (l *Listener) Lost() error {
+	if inner, ok := l.Listener.(interface{ Lost() error }); ok {
+		return inner.Lost()
+	}
+	return nil
+}
+
 // Close implements net.Listener.
 func (l *Listener) Close() error {
 	l.file.Close()

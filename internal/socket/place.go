@@ -40,6 +40,21 @@ func (p Place) Listen() (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
+	return p.make(path)
+}
+
+// ListenAnew opens a unix socket again whose file is gone. Whatever is at its path
+// stays: the system binds to no name that there is.
+func (p Place) ListenAnew() (net.Listener, error) {
+	path, ok := p.unix()
+	if !ok {
+		return nil, fmt.Errorf("listen %s: %w", p.Address, errors.ErrUnsupported)
+	}
+	return p.make(path)
+}
+
+// make makes the file and listens.
+func (p Place) make(path string) (net.Listener, error) {
 	inner, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err

@@ -119,11 +119,10 @@ func TestPlaceSucceeded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		own := first
 		if wrapped { // as a milter has it
 			first = Listen(first)
 		}
-		lost := func() error { return own.(interface{ Lost() error }).Lost() }
+		lost := func() error { return first.(interface{ Lost() error }).Lost() }
 		if err := lost(); err != nil {
 			t.Error(err)
 		}
@@ -151,6 +150,67 @@ func TestPlaceSucceeded(t *testing.T) {
 		if _, err := os.Lstat(path); err == nil {
 			t.Error("the second one has left its file")
 		}
+	}
+}
+
+// A socket whose file is gone is opened again as it was, and lets go of the old one
+// without the new. Nothing that is at its place gives way, be it dead.
+func TestPlaceAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	p := Place{Address: "unix:" + path, Mode: 0o606, Group: strconv.Itoa(os.Getgid())}
+	first, err := p.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first = Listen(first)
+	if _, err := p.ListenAnew(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("while it is there: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []func() error{
+		func() error { return os.WriteFile(path, nil, 0o666) },
+		func() error { return os.Symlink("nowhere", path) },
+		func() error { return os.Mkdir(path, 0o777) },
+		func() error { return syscall.Mknod(path, syscall.S_IFSOCK|0o666, 0) },
+	} {
+		if err := other(); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.ListenAnew(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%v is there: %v", before.Mode(), err)
+		}
+		if now, err := os.Lstat(path); err != nil || !os.SameFile(before, now) || now.Mode() != before.Mode() {
+			t.Errorf("%v is not what it was: %v, %v", before.Mode(), now, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, err := p.ListenAnew()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o606 {
+		t.Errorf("the second one: %v, %v", info, err)
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	second.Close()
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the second one has left its file")
+	}
+	if _, err := (Place{Address: "127.0.0.1:0"}).ListenAnew(); err == nil {
+		t.Error("a port has no file")
 	}
 }
 
