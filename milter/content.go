@@ -63,7 +63,11 @@ func (c *conn) judgeHeader() policy.Verdict {
 	m.block = nil
 	c.s.Tx.SetMessage(&message.Message{Header: h, Blank: true})
 	for _, hook := range []policy.Hook{policy.Data, policy.Headers} {
-		if m.final.Decided() || hook == policy.Data && m.data || !m.trouble.IsZero() || c.nobody() {
+		settled := m.final.Decided()
+		if hook == policy.Data {
+			settled = m.final.Refuses() || m.data
+		}
+		if settled || !m.trouble.IsZero() || c.nobody() {
 			continue
 		}
 		v := c.ask(&policy.Event{Hook: hook})

@@ -50,7 +50,7 @@ func (c *conn) endOfMessage(cmd wire.End) error {
 	case v.Action != policy.Discard && c.nobody() && !tookAway(tx):
 		// We never heard of one to whom it may go: no decision of the policy.
 		return c.conclude(refusalOf(replyNotNow, o))
-	case v.Action != policy.Discard && c.nobody() && !holdsRemoved(tx, v):
+	case v.Action != policy.Discard && c.nobody() && (v.Action != policy.Quarantine || stays(tx) == nil):
 		o.Action, o.By, o.Cause = policy.Discard, policy.ByPolicy, "no recipient is left"
 	case v.Swallows():
 	default:
@@ -76,13 +76,18 @@ func tookAway(tx *policy.Transaction) bool {
 	})
 }
 
-// holdsRemoved reports whether a verdict keeps a message whose last recipients
-// an edit removed.
-func holdsRemoved(tx *policy.Transaction, v policy.Verdict) bool {
-	return v.Action == policy.Quarantine && slices.ContainsFunc(tx.Rcpts, isRemoved)
+// stays finds those recipients who stay with a message on hold where there are no
+// others: those that an edit removed, else those that a rule dropped of a message
+// that was to be kept from MAIL on. It is nil if there are none of either.
+func stays(tx *policy.Transaction) func(*policy.Recipient) bool {
+	for _, gone := range []policy.RcptState{policy.RcptRemoved, policy.RcptDropped} {
+		is := func(r *policy.Recipient) bool { return r.State == gone && !r.Added }
+		if slices.ContainsFunc(tx.Rcpts, is) {
+			return is
+		}
+	}
+	return nil
 }
-
-func isRemoved(r *policy.Recipient) bool { return r.State == policy.RcptRemoved && !r.Added }
 
 // outcome is what a verdict comes to if nothing else is wrong with the message.
 func (c *conn) outcome(v policy.Verdict) *policy.Outcome {
@@ -111,7 +116,7 @@ func (c *conn) modify(o *policy.Outcome) error {
 	mods := modifications(c.s.Tx, c.dialect())
 	if o.Action == policy.Quarantine {
 		if c.nobody() {
-			mods = keepRemoved(mods, c.s.Tx)
+			mods = keepSome(mods, c.s.Tx)
 		}
 		mods = append(mods, wire.Modification{Code: milter.ActQuarantine, Reason: quarantineReason(o.Verdict.Reason)})
 	}
@@ -131,12 +136,13 @@ func (c *conn) modify(o *policy.Outcome) error {
 	return nil
 }
 
-// keepRemoved leaves those recipients to a message on hold that an edit removed,
-// where there are no others: an MTA holds no message that is for nobody.
-func keepRemoved(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
+// keepSome leaves some recipients to a message on hold that has none: an MTA holds
+// no message that is for nobody.
+func keepSome(mods []wire.Modification, tx *policy.Transaction) []wire.Modification {
+	kept := stays(tx)
 	return slices.DeleteFunc(mods, func(m wire.Modification) bool {
 		return m.Code == milter.ActDelRcpt && slices.ContainsFunc(tx.Rcpts, func(r *policy.Recipient) bool {
-			return isRemoved(r) && toRemove(r) == m.Addr
+			return kept(r) && toRemove(r) == m.Addr
 		})
 	})
 }

@@ -94,7 +94,9 @@ func (c *conn) rcptTo(cmd wire.Rcpt) error {
 	}
 	ev := policy.Event{Hook: policy.Rcpt, Rcpt: &policy.Recipient{In: to, Out: to, Params: params(cmd.Args)}}
 	var v policy.Verdict
-	if !c.mail.final.Decided() {
+	// Of a message that was settled at MAIL the recipients are judged all the same:
+	// the client hears of them, limits count them, and who holds it may let it go.
+	if f := c.mail.final; !f.Decided() || f.Swallows() && !c.submits {
 		if v = c.ask(&ev); v.Action == policy.Drop {
 			ev.Rcpt.Drop(v)
 		}
@@ -174,7 +176,7 @@ func (c *conn) data() error {
 		return c.orphan(policy.Data)
 	}
 	c.mail.data, c.mail.refused = true, nil
-	if c.mail.final.Decided() {
+	if c.mail.final.Refuses() {
 		return c.goOn(policy.Data)
 	}
 	ev := policy.Event{Hook: policy.Data}
