@@ -166,7 +166,7 @@ func (a *auditLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	}
 	e.AddString(KeyVerdict, o.Word())
 	e.AddString(KeyBy, string(o.By))
-	if r := a.rule(); r != nil {
+	if r := tx.Decider(o); r != nil {
 		e.AddString(KeyRule, r.String())
 	}
 	if o.Verdict.Reason != "" {
@@ -201,17 +201,17 @@ func (a *auditLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// rule is the one that decided the message: the outcome's, else the last that
+// Decider is the rule that decided a message: the outcome's, else the last that
 // accepted or bypassed. What a filter decided no rule did.
-func (a *auditLine) rule() *Rule {
-	if a.o.Verdict.Rule != nil {
-		return a.o.Verdict.Rule
+func (tx *Transaction) Decider(o *Outcome) *Rule {
+	if o.Verdict.Rule != nil {
+		return o.Verdict.Rule
 	}
-	if a.o.By == ByFilter {
+	if o.By == ByFilter {
 		return nil
 	}
-	for i := len(a.tx.Steps) - 1; i >= 0; i-- {
-		if st := a.tx.Steps[i]; st.Rule != nil && !st.Shadow && st.Hook != Rcpt && st.Verdict.Decided() {
+	for i := len(tx.Steps) - 1; i >= 0; i-- {
+		if st := tx.Steps[i]; st.Rule != nil && !st.Shadow && st.Hook != Rcpt && st.Verdict.Decided() {
 			return st.Rule
 		}
 	}

@@ -236,7 +236,7 @@ on.mail(function(msg) msg.data.seen = "a" end)
 on.mail("decides", function(msg) if msg.from == "x@y.example" then return accept() end end)
 -- 20-b.lua --
 on.mail(function(msg) return reject(msg.data.seen .. "b") end)
-on.log(function(msg, outcome) log.info("end", { action = outcome.action, by = outcome.by, code = outcome.code, n = 1.5 }) end)`)
+on.log(function(msg, outcome) log.info("end", { action = outcome.action, by = outcome.by, code = outcome.code, rule = outcome.rule, n = 1.5 }) end)`)
 	c.is(c.mail("a@b.example"), "550 5.7.1 ab")
 	c.is(c.mail("x@y.example"), "accept")
 	c.done(policy.Accept)
@@ -248,6 +248,9 @@ on.log(function(msg, outcome) log.info("end", { action = outcome.action, by = ou
 	f := m["fields"].(map[string]any)
 	if m["text"] != "end" || m["id"] != "S.2" || m["at"] != "20-b.lua:2" || f["action"] != "accepted" || f["by"] != "upstream" || f["code"] != int64(250) || f["n"] != 1.5 {
 		t.Errorf("%v", m)
+	}
+	if f["rule"] != `10-a.lua:2 "decides"` {
+		t.Errorf("the log rule is told of rule %v, the audit line has the one that accepted", f["rule"])
 	}
 }
 

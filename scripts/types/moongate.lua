@@ -163,7 +163,7 @@ local Attempt = {}
 ---@field by string Who decided: "policy", "filter", "upstream", "moongate", "client".
 ---@field code integer? Code of the final reply; nil if there was none.
 ---@field reply string? The final reply.
----@field rule string? The rule that decided, file:line and name.
+---@field rule string? The rule that decided, file:line and name, as in the log.
 ---@field reason string? Its reason, as in the log.
 ---@field cause string? Why it was aborted or failed.
 ---@field queued_as string? The upstream's queue id.
