@@ -127,7 +127,8 @@ func (srv *Server) admit(c net.Conn, f policy.Facts) *session {
 	if err := srv.addSession(s); err != nil {
 		srv.Metrics.connectRefused()
 		srv.Log.Info("refuse", zap.String(policy.KeyListener, f.Listener), zap.String(policy.KeyClient, f.ClientName()),
-			zap.String(policy.KeyStage, "connect"), zap.Int(policy.KeyCode, replyBusy.Code), zap.String(policy.KeyCause, err.Error()))
+			zap.String(policy.KeyStage, "connect"), zap.Int(policy.KeyCode, replyBusy.Code), zap.String(policy.KeyReply, replyBusy.String()),
+			zap.String(policy.KeyBy, string(policy.ByMoongate)), zap.String(policy.KeyCause, err.Error()))
 		return nil
 	}
 	return s

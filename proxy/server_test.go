@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
 	"github.com/moongate/moongate/policy"
@@ -171,6 +173,8 @@ func TestConnectionLimits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			srv := door(t, newRecordingUpstream(t, -1))
 			srv.Limits = tt.limits
+			core, logs := observer.New(zap.InfoLevel)
+			srv.Log = zap.New(core)
 			srv.XForward = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 			connect := func(ip string) (net.Conn, chan struct{}) {
 				ours, theirs := tcpPair(t)
@@ -207,6 +211,14 @@ func TestConnectionLimits(t *testing.T) {
 			}
 			b.Close()
 			within(t, done, "session")
+			for _, l := range logs.FilterMessage("refuse").All() { // the log says what was said
+				if f := l.ContextMap(); !strings.HasPrefix(fmt.Sprint(f["reply"]), "421 4.3.2 ") || f["by"] != "moongate" || f["cause"] == "" {
+					t.Errorf("the log says %v", f)
+				}
+			}
+			if n := logs.FilterMessage("refuse").Len(); (n == 1) != tt.refused {
+				t.Errorf("%d lines of a refusal", n)
+			}
 		})
 	}
 }
