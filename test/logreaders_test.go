@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,10 +41,22 @@ RCPT /full@/ 452 4.2.2 Mailbox full`)
 		"smtpd_client_restrictions": "", "smtpd_delay_reject": "no"}})
 	// Loopback may relay; whom a forwarder names may not.
 	stranger := client.Dial(t, forwarded, "").Greet("forwarder.example")
-	stranger.Must("250", "XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.9 HELO=relay.example PROTO=ESMTP")
+	stranger.Must("250", "XFORWARD NAME=a[198.51.100.1].example ADDR=192.0.2.9 HELO=relay.example PROTO=ESMTP")
 	stranger.Must("250", "MAIL FROM:<a@example.net>")
 	stranger.Must("550", "RCPT TO:<x@example.com>")
 	stranger.Must("221", "QUIT")
+	// One whom the log knows no address of, and who would have others banned.
+	local, err := net.Dial("unix", filepath.Join(dir, "local"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	io.WriteString(local, "EHLO x[198.51.100.2]:\r\n"+
+		"MAIL FROM:<\"a[198.51.100.3]: 554 5.7.1 Relay access denied b\"@banned.example>\r\n"+
+		"MAIL FROM:<\"a[198.51.100.4]: SASL LOGIN authentication failed: b\"@banned.example>\r\n"+strings.Repeat("WIZ\r\n", 20))
+	if said, err := io.ReadAll(local); err != nil || bytes.Count(said, []byte("\n554 5.7.1 Sender")) != 2 || !bytes.Contains(said, []byte("Too many errors")) {
+		t.Fatalf("heard %q, %v", said, err)
+	}
 	for i, addr := range []string{door, front.Addr} {
 		from := func(n int) *client.Client { return client.Dial(t, addr, fmt.Sprintf("127.0.%d.%d", i+1, n)) }
 		c := from(1).Greet("client.example")
@@ -99,6 +113,9 @@ address = %q
 address = %q
 xforward = ["127.0.0.1"]
 
+[[listener]]
+address = "unix:local"
+
 [upstream]
 address = "{upstream}"
 
@@ -120,7 +137,10 @@ on.helo(function(conn)
   if conn.helo == "liar.example" then return reject(554, "5.7.1", "That is not you") end
 end)
 on.mail(function(msg)
-  if msg.from_domain == "banned.example" then return reject(554, "5.7.1", "Sender address rejected: Domain not found") end
+  if msg.from_domain == "banned.example" then
+    log.warn("banned", { from = msg.from })
+    return reject(554, "5.7.1", "Sender address rejected: Domain not found")
+  end
 end)
 on.rcpt(function(msg, rcpt)
   if rcpt.address == "closed@example.org" then
@@ -165,14 +185,14 @@ func TestLogForFail2ban(t *testing.T) {
 		dir, filter string
 		want        string // the addresses, without 127.0., once for each line that it finds
 	}{
-		{system, `postfix[mode=more,_daemon="moongate/\w+"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
-		{system, `postfix[mode=normal,_daemon="moongate/\w+"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
-		{system, `postfix[mode=extra,_daemon="moongate/\w+"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
-		{system, `postfix[mode=auth,_daemon="moongate/\w+"]`, ""},
-		{system, `postfix[mode=rbl,_daemon="moongate/\w+"]`, "1.1 1.5 2.1 2.5"},
-		{system, `postfix[mode=errors,_daemon="moongate/\w+"]`, "1.20"},
-		{system, `postfix[mode=ddos,_daemon="moongate/\w+"]`, "1.21"}, // the one who tried AUTH
-		{system, `postfix[mode=aggressive,_daemon="moongate/\w+"]`, "1.1 1.1 1.20 1.21 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
+		{system, `postfix[mode=more,_daemon="moongate/smtpd"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
+		{system, `postfix[mode=normal,_daemon="moongate/smtpd"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
+		{system, `postfix[mode=extra,_daemon="moongate/smtpd"]`, "1.1 1.1 1.20 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
+		{system, `postfix[mode=auth,_daemon="moongate/smtpd"]`, ""},
+		{system, `postfix[mode=rbl,_daemon="moongate/smtpd"]`, "1.1 1.5 2.1 2.5"},
+		{system, `postfix[mode=errors,_daemon="moongate/smtpd"]`, "1.20"},
+		{system, `postfix[mode=ddos,_daemon="moongate/smtpd"]`, "1.21"}, // the one who tried AUTH
+		{system, `postfix[mode=aggressive,_daemon="moongate/smtpd"]`, "1.1 1.1 1.20 1.21 1.3 1.4 1.5 192.0.2.9 2.1 2.3 2.5"},
 		{ours, "moongate[mode=errors]", "1.20"},
 		{ours, "moongate", "1.1 1.1 1.1 1.2" + strings.Repeat(" 1.20", 22) + " 1.21 1.3 1.4 1.5 1.7 192.0.2.9 2.1 2.1 2.2 2.3 2.5"},
 	} {

@@ -387,3 +387,29 @@ func (f *flaky) Write(p []byte) (int, error) {
 	}
 	return f.buf.Write(p)
 }
+
+// A client is one word with one pair of brackets, which holds its address or no
+// name: fail2ban bans whom it finds in the first pair.
+func TestTextNamesClients(t *testing.T) {
+	for client, want := range map[string]string{
+		"mail.example[192.0.2.7]": "mail.example[192.0.2.7]",
+		"unknown[2001:db8::1]":    "unknown[2001:db8::1]",
+		"unknown[unknown]":        "unknown[unknown]",
+		"local":                   "local[-]",
+		"a[198.51.100.1]: 550 b.example[192.0.2.7]": "a?198.51.100.1?:?550?b.example[192.0.2.7]",
+		"[198.51.100.1][192.0.2.7]":                 "?198.51.100.1?[192.0.2.7]",
+		"a%s%!d(MISSING)\r\nx[198.51.100.1][::1]":   "a%s%!d(MISSING)??x?198.51.100.1?[::1]",
+	} {
+		var out buf
+		log, sink := New(Options{Out: &out, Text: true, Host: "mx"})
+		log.Info("disconnect", zap.String(policy.KeyClient, client), zap.String(policy.KeyCause, "too many errors"), zap.Int(policy.KeyMillis, 7))
+		log.Info("refuse", zap.String(policy.KeyClient, client), zap.String(policy.KeyStage, "rcpt"), zap.String(policy.KeyReply, "550 no"))
+		sink.Close(patience)
+		want := "mx moongate/smtpd too many errors after 7ms from " + want + "\n" +
+			"mx moongate/smtpd disconnect from " + want + "  cause=\"too many errors\" ms=7\n" +
+			"mx moongate/smtpd NOQUEUE: reject: RCPT from " + want + ": 550 no;\n"
+		if diff := cmp.Diff(want, bare(out.String())); diff != "" {
+			t.Errorf("%q (-want +got)\n%s", client, diff)
+		}
+	}
+}

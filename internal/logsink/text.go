@@ -52,12 +52,13 @@ func (t *text) EncodeEntry(e zapcore.Entry, fields []zapcore.Field) (*buffer.Buf
 	l := line{values: all.Fields, out: pool.Get(), head: e.Time.Format(timeLayout) + " " + t.host + " " + t.prefix, level: e.Level}
 	switch e.Message {
 	case "connect":
-		l.begin("smtpd").add("connect from %s", l.take(policy.KeyClient)).rest()
+		l.begin("smtpd").add("connect from %s", l.client()).rest()
 	case "disconnect":
+		client := l.client()
 		if l.peek(policy.KeyCause) == "too many errors" { // on a line of its own; fail2ban wants a word behind "after"
-			l.begin("smtpd").add("too many errors after %sms from %s", l.peek(policy.KeyMillis), l.peek(policy.KeyClient)).end()
+			l.begin("smtpd").add("too many errors after %sms from %s", l.peek(policy.KeyMillis), client).end()
 		}
-		l.begin("smtpd").add("disconnect from %s %s", l.take(policy.KeyClient), l.take(policy.KeyCounts)).rest()
+		l.begin("smtpd").add("disconnect from %s %s", client, l.take(policy.KeyCounts)).rest()
 	case "refuse":
 		l.refuse()
 	case "message":
@@ -130,11 +131,28 @@ func (l *line) peek(key string) string {
 	return plain(show(v))
 }
 
+// client takes the client: one word with one pair of brackets. fail2ban bans what
+// stands in the first pair behind "from". A stranger may have a say in his name,
+// and where there is no address ("local") he chose what follows, his sender say.
+func (l *line) client() string {
+	c := l.take(policy.KeyClient)
+	if c == "" {
+		return ""
+	}
+	i := strings.LastIndexByte(c, '[')
+	if i < 0 {
+		i, c = len(c), c+"[-]" // which fail2ban takes for no name, either
+	}
+	return oneWord.Replace(c[:i]) + c[i:]
+}
+
+var oneWord = strings.NewReplacer("[", "?", "]", "?", " ", "?")
+
 // refuse is Postfix's "NOQUEUE: reject: RCPT from ...". A refusal by 4xx is a
 // reject there, too.
 func (l *line) refuse() {
 	stage := strings.ToUpper(l.take(policy.KeyStage))
-	client, to := l.take(policy.KeyClient), l.take(policy.KeyTo)
+	client, to := l.client(), l.take(policy.KeyTo)
 	delete(l.values, policy.KeyCode) // the reply begins with it
 	reply := l.reply()
 	switch stage { // where pflogsumm looks for the reason behind what was refused
@@ -205,7 +223,7 @@ func (l *line) envelope(to string) {
 // message is the audit line: who came, what was taken, what became of each
 // recipient, and with all the rest. Readers expect this order.
 func (l *line) message() {
-	id, client, from, reply := l.queueID(), l.take(policy.KeyClient), l.take(policy.KeyFrom), l.reply()
+	id, client, from, reply := l.queueID(), l.client(), l.take(policy.KeyFrom), l.reply()
 	rcpts, _ := l.values[policy.KeyRcpts].([]any)
 	delete(l.values, policy.KeyRcpts)
 	verdict, going := l.peek(policy.KeyVerdict), on(rcpts)
