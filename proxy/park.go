@@ -82,10 +82,14 @@ func (s *session) parkHolding(wait time.Duration) error {
 	now, patience := time.Now(), s.set.Timeouts.Stress
 	until, look := now.Add(wait), now.Add(min(wait, patience))
 	for !s.queued() {
-		s.conn.SetReadDeadline(look)
-		if s.in.Buffered() > maxCommand+1 { // too long: Line reads on and skips it
+		if s.in.Buffered() > maxCommand+1 { // too long: Line reads on and skips it, in the time of one silence
+			if end := time.Now().Add(patience); end.Before(until) {
+				until = end
+			}
+			s.conn.SetReadDeadline(until)
 			return nil
 		}
+		s.conn.SetReadDeadline(look)
 		err := s.in.More()
 		switch {
 		case err == nil:

@@ -128,6 +128,12 @@ func TestParkHolding(t *testing.T) {
 			waits(r)
 			io.WriteString(r.client, strings.Repeat("N", 2*maxCommand))
 		}, os.ErrDeadlineExceeded, 10 * time.Second},
+		{"its end comes later", func(r room) {
+			time.Sleep(time.Minute + 900*time.Millisecond)
+			io.WriteString(r.client, strings.Repeat("N", 2*maxCommand))
+			time.Sleep(9 * time.Second)
+			io.WriteString(r.client, "\r\n")
+		}, errLong, time.Minute + 9900*time.Millisecond},
 		{"the client goes", func(r room) { time.Sleep(time.Minute); r.client.Close() }, io.EOF, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
