@@ -109,6 +109,7 @@ func (x *state) jsonObject(L *glua.LState, d *json.Decoder, depth int) (glua.LVa
 		value glua.LValue
 	}
 	var members []member
+	n := 0 // that are not null
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
@@ -120,11 +121,12 @@ func (x *state) jsonObject(L *glua.LState, d *json.Decoder, depth int) (glua.LVa
 		if err != nil {
 			return nil, err
 		}
+		members = append(members, member{key, v})
 		if v != glua.LNil {
-			members = append(members, member{key, v})
+			n++
 		}
 	}
-	table := lua.NewRecord(L, len(members))
+	table := lua.NewRecord(L, n)
 	for _, m := range members {
 		table.RawSetString(m.key, m.value)
 	}
