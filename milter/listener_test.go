@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-milter"
 
+	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/milter/wire"
 	"github.com/moongate/moongate/policy"
 	"github.com/moongate/moongate/policy/policytest"
@@ -54,6 +55,38 @@ func TestAcceptFails(t *testing.T) {
 	if err := srv.Serve(l); !errors.Is(err, ErrServerClosed) {
 		t.Errorf("serve after close: %v", err)
 	}
+}
+
+// A listener that is closed leaves nothing behind, and the others go on: a unix
+// socket whose file is lost is replaced while we serve.
+func TestListenerIsReplaced(t *testing.T) {
+	srv, _ := serverOf()
+	let := func() {}
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l = socket.Listen(l)
+		done := make(chan error, 1)
+		go func() { done <- srv.Serve(l) }()
+		call(t, l.Addr(), all).hello()
+		let()
+		srv.mu.Lock()
+		if len(srv.ls) != 1 {
+			t.Errorf("it knows %d listeners", len(srv.ls))
+		}
+		srv.mu.Unlock()
+		let = func() {
+			l.Close()
+			if err := <-done; errors.Is(err, ErrServerClosed) {
+				t.Errorf("serve: %v", err)
+			}
+		}
+	}
+	let()
+	srv.Close()
+	ended(t, srv)
 }
 
 // An MTA that waits for an answer to each chunk of the body and knows SKIP

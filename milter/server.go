@@ -122,7 +122,7 @@ func (s *Server) Serve(l net.Listener) error {
 		l.Close()
 		return ErrServerClosed
 	}
-	defer l.Close()
+	defer s.unlisten(l)
 	name := s.Name
 	if name == "" {
 		name = l.Addr().String()
@@ -269,6 +269,14 @@ func (s *Server) listen(l net.Listener) bool {
 	}
 	s.ls[l] = true
 	return true
+}
+
+// unlisten lets go of a listener, of which others may take the place.
+func (s *Server) unlisten(l net.Listener) {
+	s.mu.Lock()
+	delete(s.ls, l)
+	s.mu.Unlock()
+	l.Close()
 }
 
 // errFull is the error of add when as many connections are open as may be.
