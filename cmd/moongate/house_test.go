@@ -132,14 +132,14 @@ func TestDoorsOpenAgain(t *testing.T) {
 	defer nothingLeft(t, goleak.IgnoreCurrent())
 	h, dir, end := startHouse(t, houseConfig, refusing)
 	defer end()
-	smtp := filepath.Join(dir, "smtp.sock")
+	smtp, milter := filepath.Join(dir, "smtp.sock"), filepath.Join(dir, "milter.sock")
 	first, err := net.Dial("unix", smtp)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
 	for i := range 20 {
-		if err := errors.Join(os.Link(smtp, fmt.Sprint(smtp, i)), os.Remove(smtp), os.Remove(filepath.Join(dir, "milter.sock"))); err != nil {
+		if err := errors.Join(os.Link(smtp, fmt.Sprint(smtp, i)), os.Remove(smtp), os.Link(milter, fmt.Sprint(milter, i)), os.Remove(milter)); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.health(); err == nil || !strings.Contains(err.Error(), "listener[0].address: somebody has removed") {
@@ -155,9 +155,9 @@ func TestDoorsOpenAgain(t *testing.T) {
 		}
 		refusedAtMail(t, smtp)
 	}
-	for i := range 20 {
+	for i := range 40 {
 		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
-			c, err := net.Dial("unix", fmt.Sprint(smtp, i))
+			c, err := net.Dial("unix", fmt.Sprint([]string{smtp, milter}[i%2], i/2))
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				break
 			}
