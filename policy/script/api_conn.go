@@ -141,7 +141,9 @@ var outcomeClass = (&class{name: "outcome", typ: "Outcome", doc: "How a message 
 		{name: "reply", typ: "string?", doc: "The final reply.",
 			get: outcomeField(func(o *policy.Outcome) glua.LValue { return textOrNil(o.Reply.String()) })},
 		{name: "rule", typ: "string?", doc: "The rule that decided, file:line and name, as in the log.",
-			get: func(x *state, self any) glua.LValue { return textOrNil(x.s.Tx.Decider(self.(*outcome).Outcome).String()) }},
+			get: func(x *state, self any) glua.LValue {
+				return textOrNil(x.s.Tx.Decider(self.(*outcome).Outcome).String())
+			}},
 		{name: "reason", typ: "string?", doc: "Its reason, as in the log.",
 			get: outcomeField(func(o *policy.Outcome) glua.LValue { return textOrNil(o.Verdict.Reason) })},
 		{name: "cause", typ: "string?", doc: "Why it was aborted or failed.",
