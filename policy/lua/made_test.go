@@ -12,9 +12,6 @@ import (
 // What is charged for a table is what it takes, at most a third less: a script
 // that may use 16 MiB cannot take a hundred.
 func TestTablesAreCharged(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector makes objects larger")
-	}
 	keys := make([]string, 40)
 	for i := range keys {
 		keys[i] = fmt.Sprintf("key%d", i)
