@@ -186,11 +186,10 @@ func (l *lines) Park() error {
 // Watch is Park for who is interrupted by SetDeadline and then reads on: a
 // timeout is not final.
 func (l *lines) Watch() error {
-	err := l.Park()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		l.err = nil
+	if l.Buffered() > 0 {
+		return nil
 	}
-	return err
+	return l.More()
 }
 
 // More is Watch for who may have a part of a line: it waits for the next octets,

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moongate/moongate/internal/socket"
 	"go.uber.org/zap"
 )
 
@@ -41,9 +40,6 @@ func (d *door) lost() error {
 func (d *door) reopen() (l, old net.Listener, err error) {
 	if l, err = d.place.ListenAnew(); err != nil {
 		return nil, nil, err
-	}
-	if d.place.table == "milter" {
-		l = socket.Listen(l)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

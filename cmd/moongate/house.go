@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/moongate/moongate/configs"
-	"github.com/moongate/moongate/internal/socket"
 	"github.com/moongate/moongate/proxy"
 	"go.uber.org/zap"
 )
@@ -60,9 +59,6 @@ func (h *house) open() (problems []configs.Problem) {
 		if err != nil {
 			problems = append(problems, cfg.Problem(p.table+".address", "`%s.address`: %v", p.table, err))
 			continue
-		}
-		if p.table == "milter" {
-			l = socket.Listen(l)
 		}
 		h.doors = append(h.doors, &door{place: p, l: l, serve: h.serverAt(cfg, p)})
 	}

@@ -17,6 +17,21 @@ type place struct {
 	socket.Place
 }
 
+// Listen opens the place.
+func (p place) Listen() (net.Listener, error) { return p.taken(p.Place.Listen()) }
+
+// ListenAnew opens it again.
+func (p place) ListenAnew() (net.Listener, error) { return p.taken(p.Place.ListenAnew()) }
+
+// taken is the listener from which who answers there takes clients, so that its
+// Close ends that: the milter has a way of its own.
+func (p place) taken(l net.Listener, err error) (net.Listener, error) {
+	if err == nil && p.table == "milter" {
+		l = socket.Listen(l)
+	}
+	return l, err
+}
+
 // places are all of them, in the order in which they are opened.
 func places(cfg *configs.Config) (all []place) {
 	add := func(table string, index int, a configs.Address, mode, group string) {
